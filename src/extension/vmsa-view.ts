@@ -1,0 +1,184 @@
+import * as vscode from 'vscode';
+import type { Sessions } from './debugging.ts';
+
+/** Answer of the custom DAP request `cvm/vmsa` `{ threadId }`. */
+interface VmsaField {
+  readonly name: string;
+  /** Byte offset in the save area, and size in bytes. */
+  readonly offset: number;
+  readonly size: number;
+  /** Hexadecimal. */
+  readonly value: string;
+  readonly note?: string;
+}
+
+interface ThreadNode {
+  readonly kind: 'thread';
+  readonly id: number;
+  readonly name: string;
+  readonly selected: boolean;
+}
+interface GroupNode {
+  readonly kind: 'group';
+  readonly id: string;
+  readonly title: string;
+  readonly fields: readonly FieldNode[];
+}
+interface FieldNode {
+  readonly kind: 'field';
+  readonly id: string;
+  readonly field: VmsaField;
+  readonly value: string;
+  /** Value at the previous stop, where it differs. */
+  readonly before: string | undefined;
+}
+type Node = ThreadNode | GroupNode | FieldNode;
+
+/**
+ * Which part of the save area a field belongs to, by its name in the APM's table (volume 2, appendix B);
+ * the order is that of the view.
+ */
+const GROUPS: readonly (readonly [title: string, pattern: RegExp])[] = [
+  ['General registers', /^(r[a-ds][xip]|r[sb]p|r(8|9|1[0-5])|rip|rflags)$/],
+  ['Control registers', /^(cr\d|dr\d|xcr0|efer|xss|dr\d_(addr_)?mask|br_|g_pat|guest_pat|last|dbgctl)/],
+  ['Segments', /^([c-gs]s|[gil]dtr?|idtr|tr)([._ ]|$)/],
+  ['System call and MSRs', /^(star|lstar|cstar|sfmask|kernel_?gs|sysenter|tsc|spec_ctrl|.*_msr)/],
+  [
+    'SEV-SNP',
+    /^(vmpl|cpl|sev|vintr|virtual_tom|vtom|guest_exit|exit_|ghcb|pcpu|event_inj|tlb|reg_prot|guest_tsc)/,
+  ],
+  ['Shadow stack', /^(s_cet|u_cet|ssp|isst|pl\d_ssp|interrupt_ssp)/],
+  ['x87 and SSE', /^(x87|mxcsr|fp|ymm|xmm|fcw|fsw|ftw)/],
+];
+const OTHER = 'Other';
+const groupOf = (name: string) =>
+  GROUPS.find(([, pattern]) => pattern.test(name.toLowerCase()))?.[0] ?? OTHER;
+
+/** The save area of each vCPU and VMPL, fields changed since the previous stop marked. */
+export function registerVmsaView(context: vscode.ExtensionContext, sessions: Sessions): void {
+  const provider = new VmsaTree(sessions);
+  const view = vscode.window.createTreeView('cvm.vmsa', { treeDataProvider: provider });
+  context.subscriptions.push(
+    view,
+    sessions.onDidChange((change) => {
+      if (change.state === 'stopped') provider.stopped();
+      provider.refresh();
+    }),
+    vscode.debug.onDidChangeActiveStackItem(() => provider.refresh()),
+    vscode.debug.onDidChangeActiveDebugSession(() => provider.refresh()),
+  );
+}
+
+class VmsaTree implements vscode.TreeDataProvider<Node> {
+  private readonly changed = new vscode.EventEmitter<void>();
+  readonly onDidChangeTreeData = this.changed.event;
+  private readonly sessions: Sessions;
+  /** Field values at this stop and the one before, by `session/thread`. */
+  private current = new Map<string, ReadonlyMap<string, string>>();
+  private previous = new Map<string, ReadonlyMap<string, string>>();
+
+  constructor(sessions: Sessions) {
+    this.sessions = sessions;
+  }
+
+  refresh(): void {
+    this.changed.fire();
+  }
+
+  /** A new stop: what was read at the last one becomes what to compare with. */
+  stopped(): void {
+    for (const [key, values] of this.current) this.previous.set(key, values);
+    this.current = new Map();
+  }
+
+  getTreeItem(node: Node): vscode.TreeItem {
+    const { Collapsed, Expanded, None } = vscode.TreeItemCollapsibleState;
+    if (node.kind === 'thread') {
+      const item = new vscode.TreeItem(node.name, node.selected ? Expanded : Collapsed);
+      // The state is part of the id: VS Code remembers an item's expansion by id.
+      item.id = `${node.id}/${node.selected}`;
+      item.iconPath = new vscode.ThemeIcon('server-process');
+      return item;
+    }
+    if (node.kind === 'group') {
+      const changes = node.fields.filter((field) => field.before !== undefined).length;
+      const item = new vscode.TreeItem(
+        node.title,
+        changes > 0 || node.title === 'SEV-SNP' ? Expanded : Collapsed,
+      );
+      item.id = `${node.id}/${changes > 0}`;
+      if (changes > 0) item.description = `${changes} changed`;
+      return item;
+    }
+    const { field, before } = node;
+    const item = new vscode.TreeItem(field.name, None);
+    item.id = node.id;
+    const note = field.note ? `  ${field.note}` : '';
+    item.description =
+      before === undefined ? `${node.value}${note}` : `${node.value}  (was ${before})${note}`;
+    item.contextValue = 'cvm.field';
+    item.tooltip = new vscode.MarkdownString(
+      [
+        `**${field.name}** — offset \`0x${field.offset.toString(16)}\`, ${field.size} bytes`,
+        `\`${field.value}\``,
+        ...(before === undefined ? [] : [`before: \`${before}\``]),
+        ...(field.note ? [field.note] : []),
+      ].join('\n\n'),
+    );
+    item.iconPath =
+      before === undefined
+        ? new vscode.ThemeIcon('symbol-field')
+        : new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor('charts.orange'));
+    return item;
+  }
+
+  async getChildren(node?: Node): Promise<Node[]> {
+    const stop = this.sessions.stopped();
+    if (!stop) return [];
+    if (node?.kind === 'group') return [...node.fields];
+    if (node?.kind === 'field') return [];
+    try {
+      if (!node) return await this.threads(stop.session, stop.threadId);
+      return await this.groups(stop.session, node.id);
+    } catch {
+      // The guest went on meanwhile, or this vCPU has no save area yet.
+      return [];
+    }
+  }
+
+  private async threads(session: vscode.DebugSession, selected: number | undefined): Promise<ThreadNode[]> {
+    const { threads } = (await session.customRequest('threads')) as {
+      threads: { id: number; name: string }[];
+    };
+    return threads.map(({ id, name }) => ({ kind: 'thread', id, name, selected: id === selected }));
+  }
+
+  private async groups(session: vscode.DebugSession, threadId: number): Promise<GroupNode[]> {
+    const { fields } = (await session.customRequest('cvm/vmsa', { threadId })) as { fields: VmsaField[] };
+    const key = `${session.id}/${threadId}`;
+    const before = this.previous.get(key);
+    this.current.set(key, new Map(fields.map((field) => [field.name, field.value])));
+    const titles = [...GROUPS.map(([title]) => title), OTHER];
+    return titles.flatMap((title): GroupNode[] => {
+      const members = fields.filter((field) => groupOf(field.name) === title);
+      if (members.length === 0) return [];
+      return [
+        {
+          kind: 'group',
+          id: `${key}/${title}`,
+          title,
+          fields: members.map((field) => {
+            const last = before?.get(field.name);
+            return {
+              kind: 'field',
+              id: `${key}/${field.name}`,
+              field,
+              value: field.value,
+              before: last !== undefined && last !== field.value ? last : undefined,
+            };
+          }),
+        },
+      ];
+    });
+  }
+}

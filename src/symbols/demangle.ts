@@ -1,0 +1,128 @@
+import { CvmError } from '../base/index.ts';
+
+/** What of the `gecko-profiler-demangle` wasm (wasm-bindgen 0.2 calling convention) is called. */
+interface DemanglerExports {
+  readonly memory: WebAssembly.Memory;
+  readonly __wbindgen_export_0: WebAssembly.Table;
+  readonly __wbindgen_malloc: (size: number, align: number) => number;
+  readonly __wbindgen_free: (pointer: number, size: number, align: number) => void;
+  readonly __wbindgen_start: () => void;
+  readonly demangle_any: (pointer: number, length: number) => [number, number];
+}
+
+/** Longer names stay as they are: only a hostile file has them. */
+const MAX_MANGLED = 8192;
+
+let module: WebAssembly.Module | undefined;
+let instance: DemanglerExports | undefined;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/**
+ * Makes demangling available; call once per worker before the first `SymbolSpace`. `wasm` is the content
+ * of `gecko-profiler-demangle/index_bg.wasm` (or the compiled module): how it is shipped is the bundler's
+ * affair. Without it names stay mangled and images say so in a diagnostic.
+ * Throws `CvmError` `symbols-demangler` if it is not that module.
+ */
+export async function initSymbols(wasm: Uint8Array | WebAssembly.Module): Promise<void> {
+  try {
+    const compiled =
+      wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(wasm as Uint8Array<ArrayBuffer>);
+    instance = instantiate(compiled);
+    module = compiled;
+  } catch (error) {
+    throw new CvmError('symbols-demangler', `The demangler could not be loaded: ${String(error)}`);
+  }
+}
+
+function instantiate(compiled: WebAssembly.Module): DemanglerExports {
+  let exports: DemanglerExports | undefined = undefined;
+  const created = new WebAssembly.Instance(compiled, {
+    './index_bg.js': {
+      __wbindgen_init_externref_table: () => {
+        // As wasm-bindgen's own glue does it: the four constants every module may refer to.
+        const table = exports!.__wbindgen_export_0;
+        const offset = table.grow(4);
+        [undefined, null, true, false].forEach((value, i) => table.set(offset + i, value));
+        table.set(0, undefined);
+      },
+    },
+  });
+  exports = created.exports as unknown as DemanglerExports;
+  exports.__wbindgen_start();
+  return exports;
+}
+
+/** Whether `initSymbols` has been called with success. */
+export const canDemangle = (): boolean => instance !== undefined;
+
+/**
+ * Rust v0, Rust legacy and Itanium C++ names in readable form, with the `::h<hash>` of legacy Rust names;
+ * anything else unchanged.
+ */
+export function demangle(raw: string): string {
+  // Only these prefixes are mangled: _Z (also __Z), _R (also __R).
+  if (!instance || !/^_{1,2}[ZR]/.test(raw) || raw.length > MAX_MANGLED) return raw;
+  // LLVM appends .llvm.<hash> and GCC .isra.0, .constprop.0, .cold to clones.
+  const input = encoder.encode(raw);
+  try {
+    const pointer = instance.__wbindgen_malloc(input.length, 1) >>> 0;
+    new Uint8Array(instance.memory.buffer, pointer, input.length).set(input);
+    const [at, length] = instance.demangle_any(pointer, input.length);
+    const text = decoder.decode(new Uint8Array(instance.memory.buffer, at >>> 0, length >>> 0));
+    instance.__wbindgen_free(at, length, 1);
+    return text;
+  } catch {
+    // A hostile name made the wasm trap; its memory is not to be trusted any more.
+    instance = instantiate(module!);
+    return raw;
+  }
+}
+
+/** The demangled name without the `::h<16 hex digits>` of legacy Rust names. */
+export const shortName = (demangled: string): string => demangled.replace(/::h[0-9a-f]{16}(?=$|\.| )/, '');
+
+/** Splits a demangled name at `::` outside of brackets; `operator<`, `->` and `<=` do not open or close any. */
+function splitTopLevel(name: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let start = 0;
+  for (let i = 0; i < name.length; i++) {
+    const char = name[i]!;
+    if (char === '<' || char === '(' || char === '{' || char === '[') depth++;
+    else if (char === ')' || char === '}' || char === ']' || (char === '>' && name[i - 1] !== '-'))
+      depth = Math.max(0, depth - 1);
+    else if (char === ':' && depth === 0 && name[i + 1] === ':') {
+      parts.push(name.slice(start, i));
+      start = i + 2;
+      i++;
+    }
+  }
+  parts.push(name.slice(start));
+  return parts;
+}
+
+const bare = (segment: string): string => {
+  const cut = segment.search(/[<([]/);
+  return cut > 0 ? segment.slice(0, cut) : segment;
+};
+
+/**
+ * The path segments of a name for matching: generic arguments and parameters removed, `<T as Trait>::f`
+ * taken as `T::f`. `svsm::cpu::Foo<u8>::bar` -> svsm, cpu, Foo, bar.
+ */
+export function nameSegments(name: string): string[] {
+  const parts = splitTopLevel(shortName(name)).filter((part) => part !== '');
+  const segments: string[] = [];
+  parts.forEach((part, index) => {
+    if (index === 0 && part.startsWith('<') && part.endsWith('>') && parts.length > 1) {
+      const type = part
+        .slice(1, -1)
+        .replace(/^impl /, '')
+        .split(' as ')[0]!
+        .replace(/^[&*]+(mut |const )?/, '');
+      segments.push(...splitTopLevel(type).map(bare));
+    } else if (!part.startsWith('<')) segments.push(bare(part));
+  });
+  return segments.length > 0 ? segments : [name];
+}

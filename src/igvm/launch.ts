@@ -31,13 +31,13 @@ export interface LaunchPlan {
 }
 
 /**
- * Bound of one plan: 2^22 operations are 16 GiB of pages, four times what a file can hold; empty 2 MiB pages
+ * Bound of one plan: 2^21 operations are 8 GiB of pages, twice what a file can hold; empty 2 MiB pages
  * and large parameter areas could otherwise ask for any number.
  */
-const OPERATION_LIMIT = 1 << 22;
+const OPERATION_LIMIT = 1 << 21;
 
 /** Bound of one parameter area; the largest a loader fills today is a few pages. */
-const AREA_LIMIT = 1 << 28;
+const AREA_LIMIT = 1 << 26;
 
 /**
  * The operations of a launch, in the order the profile's loader does them. The policy comes first (a launch
@@ -141,7 +141,7 @@ class Planner {
     this.error(
       this.file.headers[directive]!,
       'igvm-too-many-pages',
-      'the file asks for more than 16 GiB of pages',
+      'the file asks for more than 8 GiB of pages',
     );
   }
 

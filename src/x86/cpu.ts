@@ -25,6 +25,10 @@ import { flushAll, flushPage, lookup, slowLoad, slowStore, tlbSetFor } from './t
 
 const MASK64 = 0xffff_ffff_ffff_ffffn;
 
+const EMPTY_JUMPS = new BigUint64Array((JUMP_ENTRIES * JUMP_ENTRY_SIZE) / 8).map((_, i) =>
+  i % 2 === 0 ? MASK64 : 0n,
+);
+
 /** Hidden part of a segment register, as the VMSA keeps it. */
 export interface SegmentState {
   selector: number;
@@ -268,6 +272,13 @@ export class Cpu {
     this.setU64(STATE.stackMask, code64 ? MASK64 : wideStack ? 0xffff_ffffn : 0xffffn);
     this.setU64(STATE.stackBase, code64 ? 0n : this.segmentBase(SS));
     this.setU32(STATE.tlb, this.base + tlbSetFor(this));
+    // The jump map knows rip only: what else decides which code runs must not change under it.
+    const codeBase = code64 ? 0n : this.segmentBase(CS);
+    const key = (codeBase << 8n) | BigInt((mode << 4) | this.cpl);
+    if (this.u64(STATE.codeKey) !== (key & MASK64)) {
+      this.setU64(STATE.codeKey, key & MASK64);
+      this.flushJumps();
+    }
   }
 
   // -- memory by linear address -----------------------------------------------------------------
@@ -346,8 +357,7 @@ export class Cpu {
   }
   /** Drops the rip -> decoded code map; decoded code itself stays. */
   flushJumps(): void {
-    const start = this.base + CONTEXT.jumps;
-    this.memory.u8.fill(0xff, start, start + JUMP_ENTRIES * JUMP_ENTRY_SIZE);
+    this.memory.u64.set(EMPTY_JUMPS, (this.base + CONTEXT.jumps) / 8);
   }
   /** Makes the run loop stop at the next instruction boundary. */
   requestStop(): void {

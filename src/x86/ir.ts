@@ -235,11 +235,9 @@ export class Builder {
       ? this.let(this.and(this.reg(4, 8), expr('stackMask', 'i64')))
       : this.let(this.reg(4, 8));
   }
-  /** Linear address of a stack offset. */
+  /** Linear address of a stack offset: in legacy modes checked against SS, whose base is added. */
   stackAddress(sp: Expr): Expr {
-    return this.legacy
-      ? this.let(this.zx(this.add(this.and(sp, expr('stackMask', 'i64')), expr('stackBase', 'i64')), 4))
-      : sp;
+    return this.legacy ? this.let(expr('stackAddress', 'i64', [sp])) : sp;
   }
   /** Writes the stack pointer, keeping what is above the stack width. */
   setSp(sp: Expr): void {

@@ -122,6 +122,12 @@ const offsets = {
   tlb: 696,
   /** Scratch for helper results (3 x u64). */
   scratch: 704,
+  /** Micro-op being executed when generated code called out (u32); 0: `rip` is already exact. */
+  currentOp: 728,
+  /** The next breakpoint micro-op met is passed over (u32: 0 or 1). */
+  skipBreak: 732,
+  /** Mode, CPL and code base that the jump map was made under (u64), see `Cpu.updateMode`. */
+  codeKey: 736,
   st: 768, // 8 x 16 bytes (80 bits used), physical registers R0-R7
   ymm: 1024, // 16 x 32 bytes: XMM in the low half
 } as const;
@@ -144,7 +150,10 @@ export const TLB_SETS = 3;
 /** A tag no linear page has (bits 11:0 are never set in one). */
 export const TLB_INVALID = 1n;
 
-/** Maps rip to decoded code: direct-mapped, u64 rip, u32 micro-op address, u32 unused. */
+/**
+ * Maps rip to decoded code: direct-mapped, u64 rip, u32 micro-op address, u32 unused. An empty entry
+ * has rip all ones and micro-op 0, whose handler (the record of zeros at address 0) resolves it.
+ */
 export const JUMP_ENTRIES = 4096;
 export const JUMP_ENTRY_SIZE = 16;
 

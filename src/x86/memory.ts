@@ -21,6 +21,10 @@ export class MachineMemory {
   #next = WASM_PAGE; // page 0 stays unused: offset 0 means "none"
   readonly #free: number[] = [];
   #frames = 0;
+  /** One byte a frame: nonzero where decoded instructions hang on its contents. */
+  readonly #code: Uint8Array;
+  /** Called before a frame that holds decoded code changes. */
+  onCodeWrite: (frame: number) => void = () => {};
 
   /** @param bytes upper bound of everything ever allocated. */
   constructor(bytes: number) {
@@ -33,6 +37,18 @@ export class MachineMemory {
     this.u64 = new BigUint64Array(this.buffer);
     this.view = new DataView(this.buffer);
     this.#end = pages * WASM_PAGE;
+    this.#code = new Uint8Array(this.#end / PAGE_SIZE);
+  }
+
+  isCode(frame: number): boolean {
+    return this.#code[frame / PAGE_SIZE] !== 0;
+  }
+  markCode(frame: number, code: boolean): void {
+    this.#code[frame / PAGE_SIZE] = code ? 1 : 0;
+  }
+  /** To be called by whoever is about to change a frame other than through a TLB write grant. */
+  aboutToWrite(frame: number): void {
+    if (this.isCode(frame)) this.onCodeWrite(frame);
   }
 
   /** Reserves a page-aligned, zeroed area that is never given back; returns its byte offset. */

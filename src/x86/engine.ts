@@ -1,0 +1,345 @@
+/**
+ * Runs processor contexts: owns the decoded-code cache and the generated interpreter, answers its
+ * slow paths, and is the one place where a fault becomes an exception delivered to the guest, an
+ * exit to the host, or a stop.
+ */
+import { CvmError, NotImplemented } from '../base/index.ts';
+import { CodeCache } from './code-cache.ts';
+import type { Cpu } from './cpu.ts';
+import { DEFINITIONS } from './definitions/index.ts';
+import { GuestException, VECTOR, VmExit } from './exceptions.ts';
+import { HELPERS } from './helpers/index.ts';
+import { REASON, generateInterpreter } from './interpreter.ts';
+import type { GeneratedInterpreter } from './interpreter.ts';
+import { CONTEXT, CS, FLAG, JUMP_ENTRIES, JUMP_ENTRY_SIZE, MODE, SS, STATE } from './layout.ts';
+import { MICRO_OP } from './microop.ts';
+import type { MachineMemory } from './memory.ts';
+import { OpView } from './opview.ts';
+import { deliverWithNesting } from './system/index.ts';
+import { dropWriteGrants, lookup, slowLoad, slowStore } from './tlb.ts';
+
+export type StopReason = 'budget' | 'breakpoint' | 'stop' | 'exit' | 'shutdown' | 'error';
+
+export interface RunResult {
+  readonly reason: StopReason;
+  /** Instructions retired in this call. */
+  readonly retired: number;
+  /** For 'exit': what the platform threw. */
+  readonly exit?: VmExit;
+  /** For 'error': what is missing or broken; for 'shutdown': what could not be delivered. */
+  readonly error?: CvmError;
+}
+
+/** Repeated instructions may be re-entered this often before `run` gives its caller a turn. */
+const PARTIAL_LIMIT = 256;
+
+const MASK64 = 0xffff_ffff_ffff_ffffn;
+const DR6_BS = 1n << 14n;
+
+type RunFunction = (ctx: number, op: number, fuel: bigint) => number;
+
+/** The module is the same for every machine of one memory size: compile once. */
+const compiled = new Map<number, { module: WebAssembly.Module; generated: GeneratedInterpreter }>();
+
+function compile(memoryPages: number): { module: WebAssembly.Module; generated: GeneratedInterpreter } {
+  let entry = compiled.get(memoryPages);
+  if (!entry) {
+    const generated = generateInterpreter(DEFINITIONS, memoryPages);
+    const module = new WebAssembly.Module(generated.bytes as Uint8Array<ArrayBuffer>);
+    entry = { module, generated };
+    compiled.set(memoryPages, entry);
+  }
+  return entry;
+}
+
+/** What an exception looked like when the guest raised it; given to `onException`. */
+export interface ExceptionEvent {
+  readonly cpu: Cpu;
+  readonly exception: GuestException;
+  readonly rip: bigint;
+}
+
+export class Engine {
+  readonly memory: MachineMemory;
+  readonly breakpoints: BreakpointSet;
+  /** Called before a guest exception is delivered; returning true stops the run instead. */
+  onException: (event: ExceptionEvent) => boolean = () => false;
+
+  readonly #code: CodeCache;
+  readonly #run: RunFunction;
+  readonly #view: OpView;
+  readonly #cpus = new Set<Cpu>();
+  /** Decoded code was dropped while generated code was running on it. */
+  #codeDropped = false;
+  #cpu!: Cpu;
+  #helpers: readonly ((cpu: Cpu, op: OpView) => boolean | void)[];
+
+  constructor(memory: MachineMemory) {
+    this.memory = memory;
+    const { module, generated } = compile(memory.memory.buffer.byteLength / 65536);
+    const helperNames = Object.keys(HELPERS);
+    this.#helpers = helperNames.map((name) => HELPERS[name]!);
+    this.breakpoints = new BreakpointSet(() => this.#dropAll());
+    this.#code = new CodeCache(memory, generated.handlers, helperNames, (offset) =>
+      this.breakpoints.hasPageOffset(offset),
+    );
+    this.#view = new OpView(memory);
+    memory.onCodeWrite = (frame) => this.codeChanged(frame);
+    const instance = new WebAssembly.Instance(module, {
+      env: { memory: memory.memory, ...this.#imports() },
+    });
+    this.#run = instance.exports.run as RunFunction;
+  }
+
+  /** Someone changed or re-purposed a frame: what was decoded from it is dropped. */
+  codeChanged(frame: number): void {
+    if (!this.#code.drop(frame)) return;
+    this.#codeDropped = true;
+    for (const cpu of this.#cpus) cpu.flushJumps();
+  }
+
+  #dropAll(): void {
+    this.#code.dropAll();
+    this.#codeDropped = true;
+    for (const cpu of this.#cpus) cpu.flushJumps();
+  }
+
+  /** Runs until `maxInstructions` have retired or something stops the context. */
+  run(cpu: Cpu, maxInstructions: number): RunResult {
+    this.#cpus.add(cpu);
+    this.#cpu = cpu;
+    let left = maxInstructions;
+    let partials = 0;
+    let passBreakpoint = true;
+    const done = (reason: StopReason, more: Partial<RunResult> = {}): RunResult => {
+      const retired = maxInstructions - left;
+      cpu.setU64(STATE.retired, cpu.u64(STATE.retired) + BigInt(retired));
+      return { reason, retired, ...more };
+    };
+    while (left > 0) {
+      cpu.setU32(STATE.stopRequested, 0);
+      this.#codeDropped = false;
+      const shadow = cpu.u32(STATE.interruptShadow) !== 0;
+      const trap = (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
+      const fuel = shadow || trap ? 1 : left;
+      if (shadow) cpu.setU32(STATE.interruptShadow, 0);
+      try {
+        const ip = cpu.rip;
+        // `enter` below may fault on the fetch: rip is exact, nothing has run.
+        cpu.setU32(STATE.currentOp, 0);
+        cpu.setU64(STATE.budget, BigInt(fuel));
+        const op = this.#enter(ip);
+        cpu.setU32(STATE.skipBreak, passBreakpoint && this.#code.isBreakpoint(op) ? 1 : 0);
+        passBreakpoint = false;
+        const reason = this.#run(cpu.base, op, BigInt(fuel));
+        const used = fuel - Number(cpu.u64(STATE.budget));
+        left -= used;
+        if (trap && used > 0) {
+          cpu.setU64(STATE.dr6, cpu.u64(STATE.dr6) | DR6_BS);
+          this.#deliver(cpu, new GuestException(VECTOR.DB), true);
+        }
+        if (reason === REASON.breakpoint) {
+          if (this.breakpoints.has(this.#linear(cpu))) return done('breakpoint');
+          passBreakpoint = true; // another address with the same page offset
+        } else if (reason === REASON.partial && ++partials > PARTIAL_LIMIT) return done('budget');
+        else if (reason === REASON.stop && cpu.u32(STATE.stopRequested)) return done('stop');
+      } catch (thrown) {
+        const retiring = thrown instanceof VmExit && thrown.retire;
+        if (retiring) cpu.rip = cpu.nextRip;
+        else this.#restoreRip(cpu);
+        left -= fuel - Number(cpu.u64(STATE.budget)) + (retiring ? 1 : 0);
+        if (thrown instanceof VmExit) return done('exit', { exit: thrown });
+        if (thrown instanceof CvmError) return done('error', { error: atRip(thrown, cpu.rip) });
+        if (!(thrown instanceof GuestException)) throw thrown;
+        try {
+          if (this.onException({ cpu, exception: thrown, rip: cpu.rip })) return done('stop');
+          this.#deliver(cpu, thrown, false);
+        } catch (second) {
+          if (second instanceof VmExit)
+            return done(second.reason === 'shutdown' ? 'shutdown' : 'exit', { exit: second });
+          if (second instanceof CvmError) return done('error', { error: atRip(second, cpu.rip) });
+          throw second;
+        }
+        // An exception takes the place of an instruction: a storm of them must not run for ever.
+        if (++partials > PARTIAL_LIMIT) return done('budget');
+      }
+    }
+    return done('budget');
+  }
+
+  /** Linear address of the current instruction. */
+  #linear(cpu: Cpu): bigint {
+    return cpu.mode === MODE.code64 ? cpu.rip : (cpu.segmentBase(CS) + cpu.rip) & 0xffff_ffffn;
+  }
+
+  #deliver(cpu: Cpu, exception: GuestException, _trap: boolean): void {
+    deliverWithNesting(cpu, exception);
+  }
+
+  #restoreRip(cpu: Cpu): void {
+    const op = cpu.u32(STATE.currentOp);
+    if (op !== 0) cpu.rip = this.#ripOf(cpu, op);
+  }
+
+  #ripOf(cpu: Cpu, op: number): bigint {
+    const rip =
+      (cpu.u64(STATE.codePage) + BigInt(this.memory.view.getUint16(op + MICRO_OP.pageOffset, true))) & MASK64;
+    return cpu.mode === MODE.code64 ? rip : rip & 0xffff_ffffn;
+  }
+
+  /** Finds or decodes the instruction at rip; throws what the fetch raises. */
+  #enter(ip: bigint): number {
+    const cpu = this.#cpu;
+    const { mode } = cpu;
+    cpu.rip = ip;
+    let linear = ip;
+    if (mode !== MODE.code64) {
+      if (ip > BigInt(cpu.limit(CS))) throw new GuestException(VECTOR.GP, 0);
+      linear = (cpu.segmentBase(CS) + ip) & 0xffff_ffffn;
+    }
+    const host = lookup(cpu, linear, 'execute', 'current');
+    if (host === undefined) throw new NotImplemented('executing from a device page', { rip: ip });
+    const offset = host & 0xfff;
+    const frame = host - offset;
+    let op = this.#code.find(frame, mode, offset);
+    if (op === 0) {
+      const flat = mode === MODE.code64;
+      const next = (): Uint8Array => this.#nextPage(cpu, linear);
+      const fresh = !this.memory.isCode(frame);
+      op = this.#code.decode(frame, mode, offset, flat, next);
+      if (fresh && this.memory.isCode(frame)) for (const each of this.#cpus) dropWriteGrants(each, frame);
+      if (this.#code.flushed) {
+        this.#code.flushed = false;
+        for (const each of this.#cpus) each.flushJumps();
+      }
+    }
+    cpu.setU64(STATE.codePage, (ip - BigInt(offset)) & MASK64);
+    if (!this.#code.isTransient(op)) {
+      const slot = Number((ip ^ (ip >> 12n)) & BigInt(JUMP_ENTRIES - 1));
+      const at = cpu.base + CONTEXT.jumps + slot * JUMP_ENTRY_SIZE;
+      this.memory.u64[at / 8] = ip;
+      this.memory.u32[at / 4 + 2] = op;
+    }
+    return op;
+  }
+
+  /** The page behind the one `linear` lies in, for an instruction that crosses into it. */
+  #nextPage(cpu: Cpu, linear: bigint): Uint8Array {
+    const next = ((linear | 0xfffn) + 1n) & (cpu.mode === MODE.code64 ? MASK64 : 0xffff_ffffn);
+    const host = lookup(cpu, next, 'execute', 'current');
+    if (host === undefined) throw new NotImplemented('executing from a device page', { rip: cpu.rip });
+    return this.memory.frame(host);
+  }
+
+  // -- what generated code calls ------------------------------------------------------------------------
+
+  #imports(): Record<string, (...args: never[]) => unknown> {
+    const { memory } = this;
+    const u = (value: bigint): bigint => BigInt.asUintN(64, value);
+    const leaving = (): number => (this.#codeDropped || this.#cpu.u32(STATE.stopRequested) ? 1 : 0);
+    return {
+      load: (linear: bigint, size: number) =>
+        BigInt.asIntN(64, slowLoad(this.#cpu, u(linear), size, 'current', false)),
+      load128: (linear: bigint) => {
+        const low = slowLoad(this.#cpu, u(linear), 8, 'current', false);
+        const high = slowLoad(this.#cpu, u(linear + 8n), 8, 'current', false);
+        this.#cpu.setU64(STATE.scratch, low);
+        this.#cpu.setU64(STATE.scratch + 8, high);
+      },
+      loadForWrite: (linear: bigint, size: number) =>
+        BigInt.asIntN(64, slowLoad(this.#cpu, u(linear), size, 'current', true)),
+      store: (linear: bigint, size: number, value: bigint) => {
+        slowStore(this.#cpu, u(linear), size, u(value), 'current');
+        return leaving();
+      },
+      store128: (linear: bigint) => {
+        const cpu = this.#cpu;
+        const low = cpu.u64(STATE.scratch);
+        const high = cpu.u64(STATE.scratch + 8);
+        cpu.probe(u(linear), 16, 'write');
+        slowStore(cpu, u(linear), 8, low, 'current');
+        slowStore(cpu, u(linear + 8n), 8, high, 'current');
+        return leaving();
+      },
+      address: (op: number, size: number, write: number) => {
+        this.#view.at = op;
+        return BigInt.asIntN(64, this.#cpu.address(this.#view, size, write !== 0));
+      },
+      stackAddress: (offset: bigint, size: number, write: number) => {
+        const cpu = this.#cpu;
+        const cut = u(offset) & cpu.u64(STATE.stackMask);
+        return BigInt.asIntN(64, cpu.segmented(SS, cut, size, write !== 0));
+      },
+      raise: (vector: number, errorCode: number) => {
+        throw new GuestException(vector, errorCode < 0 ? undefined : errorCode);
+      },
+      setFlags: (image: bigint) => this.#cpu.setArithmeticFlags(Number(image & 0xffff_ffffn)),
+      helper: (op: number) => {
+        const cpu = this.#cpu;
+        const view = this.#view;
+        view.at = op;
+        const rip = this.#ripOf(cpu, op);
+        cpu.rip = rip;
+        const next = rip + BigInt(view.length);
+        cpu.nextRip = cpu.mode === MODE.code64 ? next & MASK64 : next & 0xffff_ffffn;
+        const index = memory.view.getUint16(op + MICRO_OP.helper, true);
+        if (this.#helpers[index]!(cpu, view) === true) return 2;
+        return leaving() || cpu.u32(STATE.interruptShadow) ? 1 : 0;
+      },
+      enter: (ip: bigint) => this.#enter(u(ip)),
+    };
+  }
+}
+
+const atRip = (error: CvmError, rip: bigint): CvmError =>
+  error.place.rip !== undefined
+    ? error
+    : error instanceof NotImplemented
+      ? new NotImplemented(error.message.replace(/^not implemented: /, ''), { ...error.place, rip })
+      : new CvmError(error.code, error.message, { ...error.place, rip });
+
+/** Linear addresses at which to stop, for every context. */
+export class BreakpointSet {
+  readonly #addresses = new Map<bigint, number>();
+  readonly #offsets = new Map<number, number>();
+  readonly #changed: () => void;
+
+  constructor(changed: () => void) {
+    this.#changed = changed;
+  }
+  /** Counted: an address added twice must be removed twice. */
+  add(linear: bigint): void {
+    const count = this.#addresses.get(linear) ?? 0;
+    this.#addresses.set(linear, count + 1);
+    if (count > 0) return;
+    const offset = Number(linear & 0xfffn);
+    this.#offsets.set(offset, (this.#offsets.get(offset) ?? 0) + 1);
+    this.#changed();
+  }
+  remove(linear: bigint): void {
+    const count = this.#addresses.get(linear);
+    if (count === undefined) return;
+    if (count > 1) {
+      this.#addresses.set(linear, count - 1);
+      return;
+    }
+    this.#addresses.delete(linear);
+    const offset = Number(linear & 0xfffn);
+    const offsets = this.#offsets.get(offset)!;
+    if (offsets > 1) this.#offsets.set(offset, offsets - 1);
+    else this.#offsets.delete(offset);
+    this.#changed();
+  }
+  clear(): void {
+    this.#addresses.clear();
+    this.#offsets.clear();
+    this.#changed();
+  }
+  has(linear: bigint): boolean {
+    return this.#addresses.has(linear);
+  }
+  /** Decoded code is shared by all mappings of a frame: it is marked by the offset alone. */
+  hasPageOffset(offset: number): boolean {
+    return this.#offsets.has(offset);
+  }
+}

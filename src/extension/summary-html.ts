@@ -62,6 +62,9 @@ function page(body: Raw, { cspSource, style, script, name }: PageResources): str
 
 /** The whole page; pure. */
 export function renderSummary(summary: IgvmSummary, resources: PageResources): string {
+  const isProblem = ({ severity }: SummaryDiagnostic) => severity === 'error' || severity === 'warning';
+  const problems = summary.diagnostics.filter(isProblem);
+  const remarks = summary.diagnostics.filter((entry) => !isProblem(entry));
   const body = html` <header class="top">
       <div>
         <h1>${resources.name}</h1>
@@ -74,9 +77,9 @@ export function renderSummary(summary: IgvmSummary, resources: PageResources): s
         <button data-command="listing" title="Every directive of the file, as text">Open listing</button>
       </div>
     </header>
-    ${summary.diagnostics.length > 0 ? diagnostics(summary.diagnostics) : NOTHING} ${fileHeader(summary)}
+    ${diagnostics('Problems', problems)} ${fileHeader(summary)}
     ${summary.platforms.length === 0 ? html`<p class="empty">The file declares no platform.</p>` : NOTHING}
-    ${summary.platforms.map((platform) => platformSection(platform))}`;
+    ${summary.platforms.map((platform) => platformSection(platform))} ${diagnostics('Remarks', remarks)}`;
   return page(body, resources);
 }
 
@@ -111,11 +114,12 @@ const fact = (name: string, value: string, extra: Raw = NOTHING) =>
 const badge = (text: string, tone: 'good' | 'bad' | 'plain') =>
   html`<span class="badge ${tone}">${text}</span>`;
 
-function diagnostics(list: readonly SummaryDiagnostic[]): Raw {
+function diagnostics(title: string, list: readonly SummaryDiagnostic[]): Raw {
+  if (list.length === 0) return NOTHING;
   const shown = list.slice(0, 100);
   const rest = list.length - shown.length;
   return html`<section class="diagnostics">
-    <h2>Findings <span class="count">${list.length}</span></h2>
+    <h2>${title} <span class="count">${list.length}</span></h2>
     <ul>
       ${shown.map(
         (entry) =>
@@ -144,8 +148,10 @@ function platformSection(platform: PlatformSummary): Raw {
     ${digest(platform)}
     <div class="columns">
       ${platform.policy ? policy(platform.policy) : NOTHING}
-      ${platform.type === 'SEV_SNP' || platform.idBlock ? idBlock(platform.idBlock) : NOTHING}
-      ${processors(platform.processors)}
+      <div>
+        ${platform.type === 'SEV_SNP' || platform.idBlock ? idBlock(platform.idBlock) : NOTHING}
+        ${processors(platform.processors)}
+      </div>
     </div>
     ${memoryMap(platform)}
   </section>`;
@@ -310,14 +316,14 @@ function memoryMap(platform: PlatformSummary): Raw {
  * page of secrets would vanish beside a megabyte of code; unused address space is a narrow gap.
  */
 function picture(all: readonly RegionSummary[]): Raw {
-  const regions = [...all.slice(0, 400)].sort((a, b) => (BigInt(a.start) < BigInt(b.start) ? -1 : 1));
+  const regions = withoutOverlap(all.slice(0, 400));
   const width = (pages: number) => 6 + 4 * Math.log2(1 + pages);
   const GAP = 5;
   const bars: Raw[] = [];
   let x = 0;
   let end = -1n;
   for (const region of regions) {
-    const start = BigInt(region.start);
+    const { start } = region;
     if (end >= 0n && start > end) {
       bars.push(
         html`<line
@@ -330,8 +336,10 @@ function picture(all: readonly RegionSummary[]): Raw {
       );
       x += GAP;
     }
-    const w = width(region.pages);
-    const tip = `${region.start} – ${region.end}: ${KINDS[region.kind]}, ${bytes(region.pages * 4096)}. ${region.title}`;
+    const size = Number(region.end - region.start);
+    const w = width(size / 4096);
+    const range = `0x${start.toString(16)} – 0x${region.end.toString(16)}`;
+    const tip = `${range}: ${KINDS[region.kind]}, ${bytes(size)}. ${region.title}`;
     bars.push(
       html`<rect
         class="${region.kind}"
@@ -344,8 +352,7 @@ function picture(all: readonly RegionSummary[]): Raw {
       >`,
     );
     x += w;
-    const last = BigInt(region.end);
-    if (last > end) end = last;
+    end = region.end;
   }
   return html`<svg
       class="strip"
@@ -357,8 +364,47 @@ function picture(all: readonly RegionSummary[]): Raw {
       ${bars}
     </svg>
     <div class="ends">
-      <span>${regions[0]?.start ?? ''}</span><span>${end >= 0n ? `0x${end.toString(16)}` : ''}</span>
+      <span>${regions[0] ? `0x${regions[0].start.toString(16)}` : ''}</span
+      ><span>${end >= 0n ? `0x${end.toString(16)}` : ''}</span>
     </div>`;
+}
+
+interface Segment {
+  readonly kind: RegionKind;
+  readonly title: string;
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/**
+ * Segments by address, each address once: required memory gives way to what is loaded into it, and of two
+ * other ranges the earlier one stays.
+ */
+function withoutOverlap(regions: readonly RegionSummary[]): Segment[] {
+  const all = regions.map(({ kind, title, start, end }): Segment => ({
+    kind,
+    title,
+    start: BigInt(start),
+    end: BigInt(end),
+  }));
+  const byStart = (a: Segment, b: Segment) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0);
+  const taken: Segment[] = [];
+  for (const region of all.filter(({ kind }) => kind !== 'required').sort(byStart)) {
+    const last = taken.at(-1);
+    const start = last && last.end > region.start ? last.end : region.start;
+    if (start < region.end) taken.push({ ...region, start });
+  }
+  const free: Segment[] = [];
+  for (const region of all.filter(({ kind }) => kind === 'required')) {
+    let at = region.start;
+    for (const { start, end } of [...taken, ...free].sort(byStart)) {
+      if (end <= at || start >= region.end) continue;
+      if (start > at) free.push({ ...region, start: at, end: start });
+      at = end;
+    }
+    if (at < region.end) free.push({ ...region, start: at });
+  }
+  return [...taken, ...free].sort(byStart);
 }
 
 /** `1.5 MiB`; exact below a KiB. */

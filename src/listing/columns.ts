@@ -11,7 +11,7 @@ import { policyWords } from './policy.ts';
 
 /** Guest-physical addresses in a column: 48 bits, wider where the address is. */
 export const gpaText = (gpa: bigint): string => hex(gpa, 12);
-export const maskText = (mask: number): string => `mask ${hex(mask)}`;
+export const maskText = (mask: number): string => `mask ${hex(mask)}`.padEnd(9);
 
 const PRINTABLE_ASCII = /^[ -~]*$/;
 
@@ -59,7 +59,7 @@ export function columnsOf(header: IgvmHeader, contents: string): string[] {
     case 'PARAMETER_AREA':
       return [`area ${header.parameterAreaIndex}`, `${hex(header.numberOfBytes)} bytes`, contents];
     case 'PAGE_DATA':
-      return [gpaText(header.gpa), maskText(header.compatibilityMask), pageKind(header), contents];
+      return [gpaText(header.gpa), maskText(header.compatibilityMask), pageKind(header).padEnd(10), contents];
     case 'PARAMETER_INSERT':
       return [gpaText(header.gpa), maskText(header.compatibilityMask), `area ${header.parameterAreaIndex}`];
     case 'VP_CONTEXT':

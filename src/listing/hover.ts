@@ -120,11 +120,11 @@ function measurements(image: Image, at: ListingLine): string[] {
     const after = at.first === at.last ? 'after this directive' : 'after the last of these pages';
     return [
       `${platform.title} launch digest ${after} (page type \`${step.pageType}\`):`,
-      code(bytesToHex(step.digest), 'digest'),
+      inline(bytesToHex(step.digest)),
       ...(step.contentsHash.some((byte) => byte !== 0)
         ? [
             `Contents hash (SHA-384)${at.first === at.last ? '' : ' of the last page'}:`,
-            code(bytesToHex(step.contentsHash), 'digest'),
+            inline(bytesToHex(step.contentsHash)),
           ]
         : []),
     ];
@@ -144,7 +144,10 @@ function contents(image: Image, at: ListingLine): string[] {
     if (context) {
       const rows = context.fields
         .filter(({ value }) => value !== 0n)
-        .map(({ name, offset, value }) => [`\`${hex(offset, 3)}\` ${name}`, `\`${hex(value)}\``] as const);
+        .map(
+          ({ name, offset, value, note }) =>
+            [`\`${hex(offset, 3)}\` ${name}`, `\`${hex(value)}\`${note ? ` ${literal(note)}` : ''}`] as const,
+        );
       return [
         `Virtual processor ${header.vpIndex}: ${describeContext(context)}. Fields of ${context.table.name} that are not zero:`,
         table(rows),
@@ -162,6 +165,9 @@ function contents(image: Image, at: ListingLine): string[] {
     code(hexDump(bytes.subarray(0, shown), start, DUMP_ROWS), 'hexdump'),
   ];
 }
+
+/** Unlike a code block, inline code wraps: 96 digits are wider than a hover. */
+const inline = (text: string) => `\`${text}\``;
 
 const code = (text: string, language: string) => `\`\`\`${language}\n${text}\n\`\`\``;
 

@@ -153,7 +153,7 @@ class Writer {
     const header = this.file.headers[first] as StructuredHeader<'PAGE_DATA'>;
     const run = pageRun(header)!;
     const end = pageRun(this.file.headers[last]!)!.end;
-    const columns = [gpaText(header.gpa), maskText(header.compatibilityMask), pageKind(header)];
+    const columns = [gpaText(header.gpa), maskText(header.compatibilityMask), pageKind(header).padEnd(10)];
     columns.push(this.contentsOfRun(first, last), `x ${last - first + 1} pages to ${gpaText(end)}`);
     this.put(this.row('PAGE_DATA', columns), {
       kind: 'directive',

@@ -2,6 +2,7 @@ import { hex, readField } from '../base/index.ts';
 import type { Structure } from '../base/index.ts';
 import { IGVM_NATIVE_VP_CONTEXT_X64, IGVM_VP_CONTEXT_AARCH64_CCA, dataOf } from '../igvm/index.ts';
 import type { PlatformType, StructuredHeader } from '../igvm/index.ts';
+import { VMSA, describeVmsaField } from '../snp/index.ts';
 import type { Image } from './image.ts';
 
 /** A field of a processor's first state, for display. */
@@ -10,6 +11,8 @@ export interface ContextField {
   readonly offset: number;
   readonly size: number;
   readonly value: bigint;
+  /** The value in words: names of bits, kinds of segments. */
+  readonly note?: string;
 }
 
 export interface VpContext {
@@ -21,6 +24,8 @@ export interface VpContext {
 const TABLES: Partial<Record<PlatformType, Structure>> = {
   NATIVE: IGVM_NATIVE_VP_CONTEXT_X64,
   SEV: IGVM_NATIVE_VP_CONTEXT_X64,
+  SEV_ES: VMSA,
+  SEV_SNP: VMSA,
   CCA: IGVM_VP_CONTEXT_AARCH64_CCA,
 };
 
@@ -30,11 +35,13 @@ export function vpContext(image: Image, header: StructuredHeader<'VP_CONTEXT'>):
   const table = owner?.platform.platformType && TABLES[owner.platform.platformType];
   if (!table || !header.data || header.data.length < table.size) return undefined;
   const bytes = dataOf(image.file, header.data);
-  const fields = table.fields.flatMap((field) =>
-    field.type === 'bytes'
-      ? []
-      : [{ name: field.name, offset: field.offset, size: field.size, value: readField(bytes, field) }],
-  );
+  const fields = table.fields.flatMap((field): ContextField[] => {
+    if (field.type === 'bytes') return [];
+    const { name, offset, size } = field;
+    const value = readField(bytes, field);
+    const note = table === VMSA ? describeVmsaField(name, value) : undefined;
+    return [{ name, offset, size, value, ...(note === undefined ? {} : { note }) }];
+  });
   return { table, fields };
 }
 

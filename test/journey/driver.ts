@@ -1,0 +1,184 @@
+/**
+ * Drives VS Code's workbench through its screen, as a person does: keys, clicks, and what can be read.
+ * Selectors are the workbench's own class names and ARIA roles; they are all in this file.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, FrameLocator, Locator, Page } from 'playwright-core';
+import { chromium } from 'playwright-core';
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** Screens large enough that nothing under test is hidden behind a fold. */
+const VIEWPORT = { width: 1440, height: 900 };
+
+export class Workbench {
+  readonly page: Page;
+  private readonly browser: Browser;
+  private readonly artifacts: string;
+  /** What the browser's console said, for failures. */
+  readonly log: string[] = [];
+
+  private constructor(browser: Browser, page: Page, artifacts: string) {
+    this.browser = browser;
+    this.page = page;
+    this.artifacts = artifacts;
+    page.on('console', (message) => this.log.push(`${message.type()}: ${message.text()}`));
+    page.on('pageerror', (error) => this.log.push(`page error: ${error.message}`));
+  }
+
+  /** Opens the workbench at `url` and waits until it can be used. */
+  static async open(url: string, executablePath: string, artifacts: string): Promise<Workbench> {
+    mkdirSync(artifacts, { recursive: true });
+    const browser = await chromium.launch({ executablePath, args: FLAGS });
+    const context = await browser.newContext({ viewport: VIEWPORT });
+    await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    const page = await context.newPage();
+    const workbench = new Workbench(browser, page, artifacts);
+    page.setDefaultTimeout(30_000);
+    await page.goto(url);
+    await page.locator('.monaco-workbench').waitFor({ timeout: 60_000 });
+    await page.locator('.explorer-folders-view .monaco-list-row').first().waitFor({ timeout: 60_000 });
+    return workbench;
+  }
+
+  async close(): Promise<void> {
+    await this.browser.close();
+  }
+
+  /** Saves the screen as `<name>.png` among the test's artefacts. */
+  async screenshot(name: string): Promise<void> {
+    await this.page.screenshot({ path: join(this.artifacts, `${name}.png`) });
+  }
+
+  /** Runs a command by the title the command palette shows. */
+  async command(title: string): Promise<void> {
+    await this.page.keyboard.press('F1');
+    const input = this.page.locator('.quick-input-widget input[type="text"]').first();
+    await input.waitFor();
+    await input.fill(`>${title}`);
+    const row = this.page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first();
+    await row.waitFor();
+    await row.click();
+  }
+
+  /** Opens a file of the workspace by (part of) its path. */
+  async openFile(path: string): Promise<void> {
+    await this.page.keyboard.press('Control+P');
+    const input = this.page.locator('.quick-input-widget input[type="text"]').first();
+    await input.waitFor();
+    await input.fill(path);
+    const name = path.split('/').at(-1)!;
+    const row = this.page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first();
+    await row.waitFor();
+    await row.click();
+    await this.tab(name).waitFor();
+  }
+
+  tab(name: string): Locator {
+    return this.page.locator('.tabs-container .tab', { hasText: name }).first();
+  }
+
+  /** Contents of the webview in front. */
+  webview(): FrameLocator {
+    return this.page.frameLocator('iframe.webview.ready').last().frameLocator('iframe#active-frame');
+  }
+
+  /** The text editor in front. */
+  editor(): Locator {
+    return this.page.locator('.editor-group-container.active .monaco-editor').first();
+  }
+
+  /** Puts the cursor on a line (1-based) of the text editor in front. */
+  async goToLine(line: number, column = 1): Promise<void> {
+    await this.page.keyboard.press('Control+G');
+    const input = this.page.locator('.quick-input-widget input[type="text"]').first();
+    await input.waitFor();
+    await input.fill(`:${line}:${column}`);
+    await this.page.keyboard.press('Enter');
+    await this.page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
+  }
+
+  /** The hover at the cursor. */
+  async hover(): Promise<Locator> {
+    await this.page.keyboard.press('Control+K');
+    await this.page.keyboard.press('Control+I');
+    const hover = this.page.locator('.monaco-hover:not(.hidden) .hover-contents').first();
+    await hover.waitFor();
+    return hover;
+  }
+
+  /** A view of the side bar by its title, e.g. `VMSA`. */
+  pane(title: string): Locator {
+    return this.page.locator('.split-view-view .pane', {
+      has: this.page.locator(`.pane-header h3.title:text-is("${title}")`),
+    });
+  }
+
+  /** Expands a view of the side bar. */
+  async expandPane(title: string): Promise<Locator> {
+    const pane = this.pane(title);
+    await pane.waitFor();
+    const header = pane.locator('.pane-header').first();
+    if ((await header.getAttribute('aria-expanded')) !== 'true') await header.click();
+    return pane;
+  }
+
+  async collapsePane(title: string): Promise<void> {
+    const header = this.pane(title).locator('.pane-header').first();
+    await header.waitFor();
+    if ((await header.getAttribute('aria-expanded')) === 'true') await header.click();
+  }
+
+  /** Rows of a tree in a view, as text in one line each. */
+  async rows(pane: Locator): Promise<string[]> {
+    const rows = await pane.locator('.monaco-list-row').allInnerTexts();
+    return rows.map((row) => row.replace(/\s+/g, ' ').trim());
+  }
+
+  /** Expands a row of a tree. */
+  async expandRow(pane: Locator, text: string): Promise<void> {
+    const row = pane.locator('.monaco-list-row', { hasText: text }).first();
+    await row.waitFor();
+    if ((await row.getAttribute('aria-expanded')) === 'false')
+      await row.locator('.monaco-tl-twistie').click();
+  }
+
+  async clipboard(): Promise<string> {
+    return this.page.evaluate(() => navigator.clipboard.readText());
+  }
+
+  /** Messages in the corner of the screen. */
+  notification(text: string | RegExp): Locator {
+    return this.page.locator('.notification-toast', { hasText: text }).first();
+  }
+
+  async dismissNotifications(): Promise<void> {
+    await this.command('Notifications: Clear All Notifications');
+  }
+
+  /** Waits until `read` gives what `accept` takes; what it gave last is in the error. */
+  async until<T>(
+    what: string,
+    read: () => Promise<T>,
+    accept: (value: T) => boolean,
+    timeout = 30_000,
+  ): Promise<T> {
+    const deadline = Date.now() + timeout;
+    for (;;) {
+      const value = await read();
+      if (accept(value)) return value;
+      if (Date.now() > deadline)
+        throw new Error(`${what} did not happen; last seen: ${JSON.stringify(value)}`);
+      await this.page.waitForTimeout(100);
+    }
+  }
+}

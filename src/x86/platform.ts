@@ -19,6 +19,8 @@ export interface PageRequest {
   readonly pageTable: boolean;
   /** Linear address that led here, for messages and #PF. */
   readonly linear: bigint;
+  /** A debugger's look: answer from what is there, change nothing, record nothing. */
+  readonly peek?: boolean;
 }
 
 /** What the TLB may cache about a page. */
@@ -66,7 +68,8 @@ export interface Platform {
   timestamp(cpu: Cpu): bigint;
   /** RDRAND and RDSEED: 64 bits drawn from the machine's seed, never from the outside. */
   random(cpu: Cpu): bigint;
-  /** `instruction` is 'rdtsc', 'rdtscp', 'hlt', 'wbinvd', 'invd', 'monitor', 'mwait', 'rdpmc', 'vmmcall', 'pause'. */
+  /** `instruction` is 'rdtsc', 'rdtscp', 'hlt', 'wbinvd', 'invd', 'monitor', 'mwait', 'rdpmc', 'vmmcall', 'pause',
+   *  'mov_to_dr7', 'mov_from_dr7'; returning from 'vmmcall' raises #UD, from the others goes on. */
   intercept(cpu: Cpu, instruction: string): void;
 
   /** RAX gpa-linear, ECX page size, EDX validate: sets EAX and CF (APM vol. 3, PVALIDATE). */
@@ -74,6 +77,9 @@ export interface Platform {
   rmpadjust(cpu: Cpu): void;
   rmpquery(cpu: Cpu): void;
   vmgexit(cpu: Cpu): void;
+
+  /** INVLPGB: drops the translations of every processor of this guest, before it returns. Without it INVLPGB is #UD. */
+  broadcastFlush?(cpu: Cpu): void;
 }
 
 /** How a port access was written, for the #VC/GHCB exit information. */

@@ -1,0 +1,53 @@
+/** Control-register and EFER bits (APM vol. 2, §3.1). */
+
+export const CR0 = {
+  PE: 0x1,
+  MP: 0x2,
+  EM: 0x4,
+  TS: 0x8,
+  ET: 0x10,
+  NE: 0x20,
+  WP: 0x1_0000,
+  AM: 0x4_0000,
+  NW: 0x2000_0000,
+  CD: 0x4000_0000,
+  PG: 0x8000_0000,
+} as const;
+
+export const CR4 = {
+  VME: 0x1,
+  PVI: 0x2,
+  TSD: 0x4,
+  DE: 0x8,
+  PSE: 0x10,
+  PAE: 0x20,
+  MCE: 0x40,
+  PGE: 0x80,
+  PCE: 0x100,
+  OSFXSR: 0x200,
+  OSXMMEXCPT: 0x400,
+  UMIP: 0x800,
+  LA57: 0x1000,
+  FSGSBASE: 0x1_0000,
+  PCIDE: 0x2_0000,
+  OSXSAVE: 0x4_0000,
+  SMEP: 0x10_0000,
+  SMAP: 0x20_0000,
+  PKE: 0x40_0000,
+  CET: 0x80_0000,
+} as const;
+
+export const EFER = {
+  SCE: 0x1,
+  LME: 0x100,
+  LMA: 0x400,
+  NXE: 0x800,
+  SVME: 0x1000,
+  LMSLE: 0x2000,
+  FFXSR: 0x4000,
+  TCE: 0x8000,
+  MCOMMIT: 0x2_0000,
+  INTWB: 0x4_0000,
+  UAIE: 0x10_0000,
+  AIBRSE: 0x20_0000,
+} as const;

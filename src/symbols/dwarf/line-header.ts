@@ -160,3 +160,15 @@ function* readEntries(sections: DwarfSections, cursor: Cursor, encoding: Encodin
     yield row;
   }
 }
+
+/** Whether there is anything behind the header at `offset` (units of types only have empty programs). */
+export function hasOpcodes(sections: DwarfSections, offset: number): boolean {
+  try {
+    const cursor = new Cursor(sections.get('line')!, offset);
+    const { end, dwarf64 } = cursor.unitLength();
+    if (cursor.u16() >= 5) cursor.skip(2);
+    return cursor.offset(dwarf64) < end - cursor.pos;
+  } catch {
+    return false;
+  }
+}

@@ -2,7 +2,7 @@ import { fromTableAddress } from '../cursor.ts';
 import { flattenIntervals, intervalAt, type Intervals } from '../intervals.ts';
 import { mapSource, type SourceMap } from '../paths.ts';
 import { DW_LANG_Mips_Assembler } from './constants.ts';
-import { readLineHeader, type LineHeader } from './line-header.ts';
+import { hasOpcodes, readLineHeader, type LineHeader } from './line-header.ts';
 import { ROW_END_SEQUENCE, ROW_IS_STMT, ROW_PROLOGUE_END, rowAt, runLineProgram } from './line-program.ts';
 import type { LineTable } from './line-program.ts';
 import { readAranges } from './ranges.ts';
@@ -91,12 +91,13 @@ export class LineIndex {
       if (unit.lineOffset === undefined) return -1;
       let program = programOf.get(unit.lineOffset);
       if (program === undefined) program = this.addProgram(unit.lineOffset, unit, programOf);
-      if (claimed.has(unit.index)) vouched.add(program);
+      // All its ranges may be of discarded functions: then the program has no code of the image either.
+      if (unit.hasRanges || claimed.has(unit.index)) vouched.add(program);
       return program;
     });
     this.findOrphans(programOf);
     this.programs.forEach((_, index) => {
-      if (!vouched.has(index)) this.loose.push(index);
+      if (!vouched.has(index) && hasOpcodes(sections, this.programs[index]!.offset)) this.loose.push(index);
     });
     const withLines = owners.flatMap((unit, i) => (unitProgram[unit]! >= 0 ? [i] : []));
     this.byRange = flattenIntervals(

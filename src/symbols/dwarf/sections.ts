@@ -38,7 +38,7 @@ export class DwarfSections {
   private readonly elf: ElfFile;
   readonly diagnostics: Diagnostic[];
   private readonly cache = new Map<DwarfSectionName, SectionData | undefined>();
-  private readonly spent = new Map<LimitName, number>();
+  private readonly left: Record<LimitName, number> = { ...LIMITS };
 
   constructor(elf: ElfFile, diagnostics: Diagnostic[]) {
     this.elf = elf;
@@ -56,10 +56,9 @@ export class DwarfSections {
 
   /** Counts work against its limit; throws `CvmError` `dwarf-limit` beyond it. */
   spend(name: LimitName, amount = 1): void {
-    const total = (this.spent.get(name) ?? 0) + amount;
-    if (total > LIMITS[name])
+    this.left[name] -= amount;
+    if (this.left[name] < 0)
       throw new CvmError('dwarf-limit', `The debug information has more than ${LIMITS[name]} ${name}.`);
-    this.spent.set(name, total);
   }
 
   /** Notes a survivable error; anything but a CvmError is a bug of ours and passes through. */

@@ -34,7 +34,7 @@ export interface RunResult {
 const PARTIAL_LIMIT = 256;
 
 const MASK64 = 0xffff_ffff_ffff_ffffn;
-const DR6_BS = 1n << 14n;
+const DR6_BS = 1 << 14;
 
 type RunFunction = (ctx: number, op: number, fuel: bigint) => number;
 
@@ -135,8 +135,7 @@ export class Engine {
         const used = fuel - Number(cpu.u64(STATE.budget));
         left -= used;
         if (trap && used > 0) {
-          cpu.setU64(STATE.dr6, cpu.u64(STATE.dr6) | DR6_BS);
-          this.#deliver(cpu, new GuestException(VECTOR.DB), true);
+          deliverWithNesting(cpu, { vector: VECTOR.DB, kind: 'exception', dr6: DR6_BS });
         }
         if (reason === REASON.breakpoint) {
           if (this.breakpoints.has(this.#linear(cpu))) return done('breakpoint');
@@ -153,7 +152,7 @@ export class Engine {
         if (!(thrown instanceof GuestException)) throw thrown;
         try {
           if (this.onException({ cpu, exception: thrown, rip: cpu.rip })) return done('stop');
-          this.#deliver(cpu, thrown, false);
+          deliverWithNesting(cpu, thrown);
         } catch (second) {
           if (second instanceof VmExit)
             return done(second.reason === 'shutdown' ? 'shutdown' : 'exit', { exit: second });
@@ -170,10 +169,6 @@ export class Engine {
   /** Linear address of the current instruction. */
   #linear(cpu: Cpu): bigint {
     return cpu.mode === MODE.code64 ? cpu.rip : (cpu.segmentBase(CS) + cpu.rip) & 0xffff_ffffn;
-  }
-
-  #deliver(cpu: Cpu, exception: GuestException, _trap: boolean): void {
-    deliverWithNesting(cpu, exception);
   }
 
   #restoreRip(cpu: Cpu): void {

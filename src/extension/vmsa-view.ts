@@ -35,20 +35,17 @@ interface FieldNode {
 type Node = ThreadNode | GroupNode | FieldNode;
 
 /**
- * Which part of the save area a field belongs to, by its name in the APM's table (volume 2, appendix B);
- * the order is that of the view.
+ * Which part of the save area a field belongs to, by its name in the table of the APM (volume 2,
+ * appendix B); the order is that of the view.
  */
 const GROUPS: readonly (readonly [title: string, pattern: RegExp])[] = [
-  ['General registers', /^(r[a-ds][xip]|r[sb]p|r(8|9|1[0-5])|rip|rflags)$/],
-  ['Control registers', /^(cr\d|dr\d|xcr0|efer|xss|dr\d_(addr_)?mask|br_|g_pat|guest_pat|last|dbgctl)/],
-  ['Segments', /^([c-gs]s|[gil]dtr?|idtr|tr)([._ ]|$)/],
-  ['System call and MSRs', /^(star|lstar|cstar|sfmask|kernel_?gs|sysenter|tsc|spec_ctrl|.*_msr)/],
-  [
-    'SEV-SNP',
-    /^(vmpl|cpl|sev|vintr|virtual_tom|vtom|guest_exit|exit_|ghcb|pcpu|event_inj|tlb|reg_prot|guest_tsc)/,
-  ],
-  ['Shadow stack', /^(s_cet|u_cet|ssp|isst|pl\d_ssp|interrupt_ssp)/],
-  ['x87 and SSE', /^(x87|mxcsr|fp|ymm|xmm|fcw|fsw|ftw)/],
+  ['SEV-SNP', /^(vmpl|cpl|sev_|vintr|virtual_tom|guest_|event_inj|tlb_id|pcpu_id|reg_prot)/],
+  ['General registers', /^(r[a-d]x|r[sd]i|r[sb]p|r(8|9|1[0-5])|rip|rflags)$/],
+  ['Control registers', /^(cr\d|dr\d|xcr0|efer|xss|g_pat|pkru)/],
+  ['Segments', /^([c-gs]s|[gil]dtr|tr)$/],
+  ['System calls and MSRs', /^(star|lstar|cstar|sfmask|kernel_gs|sysenter|tsc_aux)/],
+  ['Shadow stacks', /^(s_cet|u_cet|ssp|isst|pl\d_ssp)/],
+  ['x87 and vectors', /^(x87|mxcsr|st\d|ymm|xmm)/],
 ];
 const OTHER = 'Other';
 const groupOf = (name: string) =>
@@ -104,7 +101,7 @@ class VmsaTree implements vscode.TreeDataProvider<Node> {
       const changes = node.fields.filter((field) => field.before !== undefined).length;
       const item = new vscode.TreeItem(
         node.title,
-        changes > 0 || node.title === 'SEV-SNP' ? Expanded : Collapsed,
+        changes > 0 || node.title === 'General registers' ? Expanded : Collapsed,
       );
       item.id = `${node.id}/${changes > 0}`;
       if (changes > 0) item.description = `${changes} changed`;
@@ -154,7 +151,8 @@ class VmsaTree implements vscode.TreeDataProvider<Node> {
   }
 
   private async groups(session: vscode.DebugSession, threadId: number): Promise<GroupNode[]> {
-    const { fields } = (await session.customRequest('cvm/vmsa', { threadId })) as { fields: VmsaField[] };
+    const answer = (await session.customRequest('cvm/vmsa', { threadId })) as { fields: VmsaField[] };
+    const fields = joinSegments(answer.fields);
     const key = `${session.id}/${threadId}`;
     const before = this.previous.get(key);
     this.current.set(key, new Map(fields.map((field) => [field.name, field.value])));
@@ -181,4 +179,30 @@ class VmsaTree implements vscode.TreeDataProvider<Node> {
       ];
     });
   }
+}
+
+/** Four fields of a segment register make one row: `cs` with selector, base, limit and attributes in words. */
+function joinSegments(fields: readonly VmsaField[]): VmsaField[] {
+  const joined: VmsaField[] = [];
+  for (const field of fields) {
+    const [segment, part] = field.name.split('.');
+    if (!segment || !part) {
+      joined.push({ ...field, value: field.value.replace(/^0x0+(?=[0-9a-f])/, '0x') });
+      continue;
+    }
+    const value = field.value.replace(/^0x0+(?=[0-9a-f])/, '0x');
+    const text = part === 'selector' ? value : `${part === 'attributes' ? 'attr' : part} ${value}`;
+    const note = part === 'attributes' ? field.note : undefined;
+    const last = joined.at(-1);
+    if (last?.name !== segment)
+      joined.push({ ...field, name: segment, value: text, ...(note ? { note } : {}) });
+    else
+      joined[joined.length - 1] = {
+        ...last,
+        size: last.size + field.size,
+        value: `${last.value} ${text}`,
+        ...(note ? { note } : {}),
+      };
+  }
+  return joined;
 }

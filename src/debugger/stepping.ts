@@ -1,0 +1,322 @@
+/**
+ * Steps, as plans a run follows slice by slice: by instruction or by line, in, over or out. Code that is
+ * stepped over runs at full speed to a breakpoint at its return address; a deeper activation of the same
+ * code is told apart by its stack pointer. Breakpoints of the user end any step.
+ */
+import { CvmError } from '../base/index.ts';
+import type { LineInfo, SymbolSpace } from '../symbols/index.ts';
+import type { MachineStop, MachineThread } from '../vmm/index.ts';
+import { MAX_INSTRUCTION, decode } from './disassembler.ts';
+import type { Instruction } from './disassembler.ts';
+import type { Execution } from './execution.ts';
+import { codeBits, linearRip, linearRsp } from './registers.ts';
+import type { Slice } from './slices.ts';
+import { unwind } from './stack.ts';
+import type { Stop } from './stops.ts';
+
+/** What a run does in its slices. */
+export interface Plan {
+  /** Undefined: the slice is used up, go on in the next. */
+  slice(slice: Slice): Stop | undefined;
+  /** Takes its temporary breakpoints back. */
+  dispose(): void;
+}
+
+/** What plans need of the session. */
+export interface Ground {
+  readonly execution: Execution;
+  readonly symbols: SymbolSpace;
+  /** Asks the user's breakpoints at a place the thread has reached. */
+  userStop(thread: MachineThread): Stop | undefined;
+}
+
+/** Runs until something stops the guest. */
+export class ContinuePlan implements Plan {
+  private readonly ground: Ground;
+
+  constructor(ground: Ground) {
+    this.ground = ground;
+  }
+
+  slice(slice: Slice): Stop | undefined {
+    do {
+      const stop = this.ground.execution.run(slice);
+      if (stop.reason === 'breakpoint') {
+        const user = this.ground.userStop(stop.thread);
+        if (user) return user;
+      } else if (stop.reason !== 'budget') return { kind: 'machine', thread: stop.thread, stop };
+    } while (!slice.expired());
+    return undefined;
+  }
+
+  dispose(): void {}
+}
+
+/** Waits for a thread to arrive at one of some addresses with its stack no deeper than it was. */
+interface Target {
+  readonly addresses: readonly bigint[];
+  readonly stack: bigint;
+}
+
+abstract class StepPlan implements Plan {
+  protected readonly ground: Ground;
+  protected readonly thread: MachineThread;
+  private target: Target | undefined;
+
+  constructor(ground: Ground, thread: MachineThread) {
+    this.ground = ground;
+    this.thread = thread;
+  }
+
+  slice(slice: Slice): Stop | undefined {
+    do {
+      const stop = this.target ? this.towards(this.target, slice) : this.advance();
+      if (stop) return stop;
+    } while (!slice.expired());
+    return undefined;
+  }
+
+  dispose(): void {
+    this.aim(undefined);
+  }
+
+  /** One move of the step, with nothing being waited for. */
+  protected abstract advance(): Stop | undefined;
+
+  protected done(): Stop {
+    // A breakpoint at the very place is not hit again when the guest goes on.
+    return { kind: 'step', thread: this.thread };
+  }
+
+  protected aim(target: Target | undefined): void {
+    for (const address of this.target?.addresses ?? []) this.ground.execution.release(address);
+    this.target = target;
+    for (const address of target?.addresses ?? []) this.ground.execution.hold(address);
+  }
+
+  private towards(target: Target, slice: Slice): Stop | undefined {
+    const stop = this.ground.execution.run(slice);
+    if (stop.reason === 'budget') return undefined;
+    if (stop.reason !== 'breakpoint') return { kind: 'machine', thread: stop.thread, stop };
+    const arrived =
+      stop.thread.id === this.thread.id &&
+      target.addresses.includes(linearRip(this.thread.cpu)) &&
+      linearRsp(this.thread.cpu) >= target.stack;
+    if (arrived) this.aim(undefined);
+    return this.ground.userStop(stop.thread) ?? (arrived ? this.arrived() : undefined);
+  }
+
+  /** The target is reached; undefined goes on stepping. */
+  protected arrived(): Stop | undefined {
+    return undefined;
+  }
+
+  protected instruction(): Instruction | undefined {
+    const { machine } = this.ground.execution;
+    const rip = linearRip(this.thread.cpu);
+    const { bytes, readable } = machine.readVirtual(this.thread, rip, MAX_INSTRUCTION);
+    return decode(bytes.subarray(0, readable), rip, codeBits(this.thread.cpu), 1)[0];
+  }
+
+  /**
+   * Executes one instruction. Where the thread cannot run now (halted, or its vCPU is at another VMPL)
+   * everything runs until it is back.
+   */
+  protected single(): MachineStop | 'stepped' | 'waiting' {
+    const stop = this.ground.execution.step(this.thread);
+    if (stop.reason === 'step') return 'stepped';
+    if (stop.reason !== 'idle' || stop.final) return stop;
+    this.aim({ addresses: [linearRip(this.thread.cpu)], stack: 0n });
+    return 'waiting';
+  }
+
+  /** Runs over a call, or over the handler of an interrupt that was taken, until one of `addresses`. */
+  protected over(addresses: readonly bigint[], stack: bigint): undefined {
+    this.aim({ addresses, stack });
+    return undefined;
+  }
+}
+
+/** One instruction; `over` does not go into calls, nor into the handler of what the instruction raises. */
+export class InstructionStep extends StepPlan {
+  private readonly kind: 'in' | 'over';
+  private started = false;
+
+  constructor(ground: Ground, thread: MachineThread, kind: 'in' | 'over') {
+    super(ground, thread);
+    this.kind = kind;
+  }
+
+  protected advance(): Stop | undefined {
+    if (this.started) return this.done();
+    this.started = true;
+    const instruction = this.instruction();
+    if (
+      this.kind === 'over' &&
+      instruction &&
+      (instruction.flow === 'call' || instruction.flow === 'interrupt')
+    )
+      return this.over([next(instruction)], linearRsp(this.thread.cpu));
+    const result = this.single();
+    if (result === 'waiting') return undefined;
+    if (result !== 'stepped') return { kind: 'machine', thread: result.thread, stop: result };
+    return this.ground.userStop(this.thread) ?? this.done();
+  }
+
+  protected override arrived(): Stop {
+    return this.done();
+  }
+}
+
+const next = (instruction: Instruction): bigint =>
+  BigInt.asUintN(64, instruction.address + BigInt(instruction.length));
+
+/** Instructions of one line that are stepped one by one before other vCPUs get their turn. */
+const FAIR_STEPS = 256;
+/** Bytes looked at for the end of a straight piece of code. */
+const STRAIGHT = 512;
+
+/** To the beginning of another line. */
+export class LineStep extends StepPlan {
+  private readonly kind: 'in' | 'over';
+  private line: LineInfo | undefined;
+  private functionStart: bigint | undefined;
+  private steps = 0;
+
+  constructor(ground: Ground, thread: MachineThread, kind: 'in' | 'over') {
+    super(ground, thread);
+    this.kind = kind;
+    this.line = ground.symbols.lineAt(linearRip(thread.cpu));
+    this.functionStart = ground.symbols.functionAt(linearRip(thread.cpu))?.start;
+  }
+
+  protected advance(): Stop | undefined {
+    const { cpu } = this.thread;
+    const before = linearRip(cpu);
+    const stack = linearRsp(cpu);
+    const instruction = this.instruction();
+    if (instruction?.flow === 'call') {
+      if (this.kind === 'over') return this.over([next(instruction)], stack);
+      return this.intoCall(instruction, stack);
+    }
+    if (instruction?.flow === 'interrupt') return this.over([next(instruction)], stack);
+    if (instruction && ++this.steps % FAIR_STEPS === 0 && this.othersRun()) {
+      const branch = this.straightEnd(instruction);
+      if (branch !== before) return this.over([branch], 0n);
+    }
+    const result = this.single();
+    if (result === 'waiting') return undefined;
+    if (result !== 'stepped') return { kind: 'machine', thread: result.thread, stop: result };
+    const rip = linearRip(cpu);
+    if (instruction && this.wasInterrupted(instruction, rip))
+      // An exception or interrupt was taken: its handler is not part of the line.
+      return this.over([before, next(instruction)], stack);
+    const user = this.ground.userStop(this.thread);
+    if (user) return user;
+    return this.check(instruction?.flow === 'return');
+  }
+
+  protected override arrived(): Stop | undefined {
+    return this.check(true);
+  }
+
+  /** Whether the step has got somewhere. */
+  private check(returned: boolean): Stop | undefined {
+    const { symbols } = this.ground;
+    const rip = linearRip(this.thread.cpu);
+    const line = symbols.lineAt(rip);
+    if (!line) {
+      // Code without lines: stepping from one, one instruction at a time is all there is.
+      if (this.line === undefined) return this.done();
+      return symbols.functionAt(rip)?.start === this.functionStart && !returned ? undefined : this.done();
+    }
+    if (line.line === 0) return undefined;
+    const start = symbols.functionAt(rip)?.start;
+    const same =
+      this.line?.line === line.line && this.line.file === line.file && start === this.functionStart;
+    if (same) return undefined;
+    if (rip === line.range[0] && line.isStmt) return this.done();
+    // In the middle of a line (back in the caller, or behind a jump): on to the next one.
+    this.line = line;
+    this.functionStart = start;
+    return undefined;
+  }
+
+  /** Into a function that has lines: to behind its prologue. Any other is stepped over. */
+  private intoCall(instruction: Instruction, stack: bigint): Stop | undefined {
+    const { symbols } = this.ground;
+    const result = this.single();
+    if (result === 'waiting') return undefined;
+    if (result !== 'stepped') return { kind: 'machine', thread: result.thread, stop: result };
+    const rip = linearRip(this.thread.cpu);
+    const line = symbols.lineAt(rip);
+    if (!line || (instruction.target !== undefined && rip !== instruction.target))
+      return this.over([next(instruction), instruction.address], stack);
+    const user = this.ground.userStop(this.thread);
+    if (user) return user;
+    const body = symbols.afterPrologue(rip);
+    this.line = undefined;
+    this.functionStart = undefined;
+    return body === rip ? this.done() : this.over([body], 0n);
+  }
+
+  private wasInterrupted(instruction: Instruction, rip: bigint): boolean {
+    switch (instruction.flow) {
+      case 'next':
+        // A repeated string instruction may stand where it is.
+        return rip !== next(instruction) && rip !== instruction.address;
+      case 'conditional':
+        return rip !== next(instruction) && rip !== instruction.target;
+      case 'branch':
+        return instruction.target !== undefined && rip !== instruction.target;
+      default:
+        return false;
+    }
+  }
+
+  private othersRun(): boolean {
+    const { threads } = this.ground.execution.machine;
+    return threads.some(
+      (other) => other.vcpu !== this.thread.vcpu && other.active && other.state !== 'halted',
+    );
+  }
+
+  /** Address of the next instruction that may leave the straight line, within reach. */
+  private straightEnd(from: Instruction): bigint {
+    const { machine } = this.ground.execution;
+    const { bytes, readable } = machine.readVirtual(this.thread, from.address, STRAIGHT);
+    const code = decode(bytes.subarray(0, readable), from.address, codeBits(this.thread.cpu), STRAIGHT);
+    const { line } = this;
+    for (const instruction of code) {
+      const inside = line && instruction.address >= line.range[0] && instruction.address < line.range[1];
+      if (instruction.flow !== 'next' || !inside) return instruction.address;
+    }
+    return from.address;
+  }
+}
+
+/** To the caller, right behind the call. */
+export class OutStep extends StepPlan {
+  private started = false;
+  private readonly to: bigint;
+  private readonly stack: bigint;
+
+  /** @throws CvmError `no-caller`. */
+  constructor(ground: Ground, thread: MachineThread) {
+    super(ground, thread);
+    const [, caller] = unwind(ground.execution.machine, ground.symbols, thread, 2);
+    if (!caller) throw new CvmError('no-caller', 'the caller of this function is not known');
+    this.to = caller.rip;
+    this.stack = caller.rsp;
+  }
+
+  protected advance(): Stop | undefined {
+    if (this.started) return this.done();
+    this.started = true;
+    return this.over([this.to], this.stack);
+  }
+
+  protected override arrived(): Stop {
+    return this.done();
+  }
+}

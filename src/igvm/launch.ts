@@ -9,6 +9,7 @@ import type {
   VpContextFormat,
   VpContextOperation,
 } from './operations.ts';
+import { platformMap } from './platforms.ts';
 import { PROFILES } from './profiles.ts';
 import type { LoaderProfile, ProfileName } from './profiles.ts';
 import { dataOf } from './read.ts';
@@ -36,7 +37,7 @@ export interface LaunchPlan {
  */
 const OPERATION_LIMIT = 1 << 21;
 
-/** Bound of one parameter area; the largest a loader fills today is a few pages. */
+/** Bound of one parameter area or error range, in bytes; real ones are a few pages. */
 const AREA_LIMIT = 1 << 26;
 
 /**
@@ -96,6 +97,7 @@ class Planner {
   private readonly file: IgvmFile;
   private readonly options: LaunchOptions;
   private readonly profile: LoaderProfile;
+  private readonly byMask: ReadonlyMap<number, PlatformType>;
   private readonly operations: LaunchOperation[] = [];
   private readonly areas = new Map<number, Area>();
   /** QEMU's run of pages that was not handed over yet. */
@@ -110,6 +112,7 @@ class Planner {
     this.file = file;
     this.options = options;
     this.profile = PROFILES[options.profile ?? 'file-order'];
+    this.byMask = platformMap(file.headers);
   }
 
   run(): LaunchOperation[] {
@@ -163,8 +166,7 @@ class Planner {
         if (this.applies(header.compatibilityMask)) this.pageData(header);
         return;
       case 'VP_CONTEXT':
-        if (this.profile.vpContextMask === 'ignore' || this.applies(header.compatibilityMask))
-          this.vpContext(header);
+        if (this.takesContext(header)) this.vpContext(header);
         return;
       case 'PARAMETER_AREA':
         return this.parameterArea(header);
@@ -182,8 +184,7 @@ class Planner {
           });
         return;
       case 'ERROR_RANGE':
-        if (this.applies(header.compatibilityMask))
-          this.push({ kind: 'error-range', gpa: header.gpa, size: header.sizeBytes, directive });
+        if (this.applies(header.compatibilityMask)) this.errorRange(header);
         return;
       case 'SNP_ID_BLOCK':
         if (this.applies(header.compatibilityMask)) this.push({ kind: 'id-block', directive });
@@ -217,7 +218,7 @@ class Planner {
 
   /** The data of a header, or an error if the file names data it does not have. */
   private dataOf(header: IgvmHeader, fileOffset: number, needs: number): Uint8Array | undefined {
-    if (fileOffset === 0) return undefined;
+    if (fileOffset === 0 || needs === 0) return undefined;
     if (!header.data || header.data.length < needs) {
       this.error(header, 'igvm-data-range', `the data at file offset ${hex(fileOffset)} is not in the file`);
       return undefined;
@@ -279,6 +280,14 @@ class Planner {
     this.pending = [];
   }
 
+  private takesContext(header: StructuredHeader<'VP_CONTEXT'>): boolean {
+    if (this.applies(header.compatibilityMask)) return true;
+    if (this.profile.vpContextMask === 'filter') return false;
+    // igvmmeasure takes every context that is a VMSA, whichever platform it is for.
+    const platform = this.byMask.get(header.compatibilityMask);
+    return platform !== undefined && CONTEXT_FORMATS[platform] === 'snp-vmsa';
+  }
+
   private vpContext(header: StructuredHeader<'VP_CONTEXT'>): void {
     const format = this.options.platformType && CONTEXT_FORMATS[this.options.platformType];
     if (!format) {
@@ -289,7 +298,7 @@ class Planner {
       );
       return;
     }
-    this.checkGpa(header, header.gpa);
+    if (format === 'snp-vmsa') this.checkGpa(header, header.gpa);
     const data = this.dataOf(header, header.fileOffset, format === 'vbs-registers' ? 4 : PAGE_SIZE);
     if (!data) {
       if (header.fileOffset === 0) this.error(header, 'igvm-data-range', 'a VP context must have data');
@@ -350,6 +359,18 @@ class Planner {
       initialData: this.profile.name === 'qemu-kvm' ? undefined : data,
       directive: header.index,
     });
+  }
+
+  private errorRange(header: StructuredHeader<'ERROR_RANGE'>): void {
+    this.checkGpa(header, header.gpa);
+    const size = header.sizeBytes;
+    if (size > AREA_LIMIT)
+      this.error(
+        header,
+        'igvm-area-size',
+        `the error range has ${size} bytes; the limit here is ${AREA_LIMIT}`,
+      );
+    else this.push({ kind: 'error-range', gpa: header.gpa, size, directive: header.index });
   }
 
   private parameterInsert(header: StructuredHeader<'PARAMETER_INSERT'>): void {

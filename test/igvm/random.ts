@@ -165,7 +165,7 @@ function x64File(builder: IgvmBuilder, random: Random, exotic: boolean): IgvmBui
   }
   directives(builder, random, exotic, 63);
   for (let vp = random.below(3); vp > 0; vp--)
-    builder.vpContext(0xffff_ffff_f000n, random.chance(70) ? SNP : SEV_ES, random.bytes(4096), {
+    builder.vpContext(0xffff_ffff_f000n, random.chance(70) ? SNP : SEV_ES, random.bytes(1648), {
       vpIndex: vp,
     });
   builder.vpContext(0n, VSM, vbsContext(random, 1 + random.below(6)), { unpadded: true });

@@ -202,6 +202,11 @@ export class Builder {
   ea(): Expr {
     return (this.#ea ??= this.let(expr('ea', 'i64')));
   }
+  /** Moves the memory operand by a number of bytes (bit strings, XLAT); before its first access. */
+  displaceEa(bytes: Expr): void {
+    const address = this.add(this.ea(), bytes);
+    this.#ea = this.let(this.legacy ? this.zx(address, 4) : address);
+  }
   /** Offset part of the memory operand, cut to the address size, without segment (LEA). */
   offset(): Expr {
     return this.let(expr('offset', 'i64'));
@@ -355,6 +360,10 @@ export class Builder {
   }
   test(a: Expr): Expr {
     return this.ne(a, this.c(0));
+  }
+  /** Negation of a condition. */
+  isZero(condition: Expr): Expr {
+    return expr('eq', 'i32', [condition, this.c32(0)]);
   }
   select(condition: Expr, yes: Expr, no: Expr): Expr {
     return expr('select', yes.type, [yes, no, condition]);

@@ -1,0 +1,20 @@
+/**
+ * What the instructions do, each written once in the expression language of `ir.ts`. Rare or complex
+ * ones are TypeScript functions in `../helpers/` and `../system/`.
+ */
+import type { Definition } from '../ir.ts';
+import { ARITHMETIC } from './arithmetic.ts';
+import { BITS } from './bits.ts';
+import { CONTROL } from './control.ts';
+import { MOVES } from './moves.ts';
+import { MULTIPLY } from './multiply.ts';
+import { SHIFTS } from './shifts.ts';
+
+export const DEFINITIONS: readonly Definition[] = [
+  ...MOVES,
+  ...ARITHMETIC,
+  ...MULTIPLY,
+  ...SHIFTS,
+  ...BITS,
+  ...CONTROL,
+];

@@ -1,0 +1,18 @@
+/**
+ * Instructions written in TypeScript, by the name the decoder gives them: the ones here, and those of
+ * `../system/`.
+ */
+import type { HelperTable } from '../helper.ts';
+import { SYSTEM_HELPERS } from '../system/index.ts';
+import { DECIMAL_HELPERS } from './decimal.ts';
+import { FAULT_HELPERS } from './faults.ts';
+import { INTEGER_HELPERS } from './integer.ts';
+import { STRING_HELPERS } from './strings.ts';
+
+export const HELPERS: HelperTable = {
+  ...SYSTEM_HELPERS,
+  ...STRING_HELPERS,
+  ...DECIMAL_HELPERS,
+  ...INTEGER_HELPERS,
+  ...FAULT_HELPERS,
+};

@@ -1,0 +1,119 @@
+/** Integer instructions too rare or too long for the expression language. */
+import type { Cpu } from '../cpu.ts';
+import { generalProtection } from '../exceptions.ts';
+import type { Helper } from '../helper.ts';
+import { FLAG, RAX, RBP, RBX, RCX, RDX, RSP, SS, STATE, gpr } from '../layout.ts';
+
+/** CRC-32C (Castagnoli), reflected. */
+const CRC32C = 0x82f63b78;
+
+const crc32: Helper = (cpu, op) => {
+  const value = op.isRegister
+    ? cpu.readRegister(op.b, op.size)
+    : cpu.load(cpu.address(op, op.size, false), op.size);
+  let crc = cpu.u32(op.a);
+  for (let i = 0; i < op.size; i++) {
+    crc ^= Number((value >> BigInt(8 * i)) & 0xffn);
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ CRC32C : crc >>> 1;
+  }
+  cpu.setU64(op.a, BigInt(crc >>> 0));
+};
+
+const cmpxchg8b: Helper = (cpu, op) => {
+  const at = cpu.address(op, 8, true);
+  const old = cpu.loadForWrite(at, 8);
+  const pair = (high: number, low: number): bigint =>
+    (BigInt(cpu.u32(gpr(high))) << 32n) | BigInt(cpu.u32(gpr(low)));
+  const equal = old === pair(RDX, RAX);
+  // A write happens in both cases (APM vol. 3, CMPXCHG8B).
+  cpu.store(at, 8, equal ? pair(RCX, RBX) : old);
+  if (!equal) {
+    cpu.setReg(RAX, old & 0xffff_ffffn);
+    cpu.setReg(RDX, old >> 32n);
+  }
+  cpu.changeFlags(FLAG.ZF, equal ? FLAG.ZF : 0);
+};
+
+const cmpxchg16b: Helper = (cpu, op) => {
+  const at = cpu.address(op, 16, true);
+  if ((at & 15n) !== 0n) throw generalProtection();
+  const low = cpu.loadForWrite(at, 8);
+  const high = cpu.loadForWrite(at + 8n, 8);
+  const equal = low === cpu.reg(RAX) && high === cpu.reg(RDX);
+  cpu.store(at, 8, equal ? cpu.reg(RBX) : low);
+  cpu.store(at + 8n, 8, equal ? cpu.reg(RCX) : high);
+  if (!equal) {
+    cpu.setReg(RAX, low);
+    cpu.setReg(RDX, high);
+  }
+  cpu.changeFlags(FLAG.ZF, equal ? FLAG.ZF : 0);
+};
+
+/** MOV between rAX and a 64-bit absolute address that no displacement holds. `condition` 1: store. */
+const movMoffs: Helper = (cpu, op) => {
+  const write = op.condition === 1;
+  const at = cpu.segmented(op.segment, BigInt.asUintN(64, op.immediate), op.size, write);
+  if (write) cpu.store(at, op.size, cpu.readRegister(gpr(RAX), op.size));
+  else cpu.writeRegister(gpr(RAX), op.size, cpu.load(at, op.size));
+};
+
+// -- stack frames -----------------------------------------------------------------------------------
+
+const stackMask = (cpu: Cpu): bigint => cpu.u64(STATE.stackMask);
+const stackAt = (cpu: Cpu, offset: bigint, size: number, write: boolean): bigint =>
+  cpu.segmented(SS, offset & stackMask(cpu), size, write);
+const setStackPointer = (cpu: Cpu, offset: bigint): void => {
+  const mask = stackMask(cpu);
+  cpu.setReg(RSP, (cpu.reg(RSP) & ~mask) | (offset & mask));
+};
+
+/** Pushes values first to last: all are checked before one is written. Returns the new pointer. */
+const pushAll = (cpu: Cpu, size: number, values: readonly bigint[]): bigint => {
+  const top = cpu.reg(RSP) & stackMask(cpu);
+  const places = values.map((_, i) => stackAt(cpu, top - BigInt((i + 1) * size), size, true));
+  for (const place of places) cpu.probe(place, size, 'write');
+  values.forEach((value, i) => cpu.store(places[i]!, size, value));
+  return top - BigInt(values.length * size);
+};
+
+const pusha: Helper = (cpu, op) => {
+  const values = [0, 1, 2, 3, 4, 5, 6, 7].map((register) => cpu.readRegister(gpr(register), op.size));
+  setStackPointer(cpu, pushAll(cpu, op.size, values));
+};
+
+const popa: Helper = (cpu, op) => {
+  const top = cpu.reg(RSP) & stackMask(cpu);
+  const values = [7, 6, 5, 4, 3, 2, 1, 0].map((register, i) => ({
+    register,
+    value: cpu.load(stackAt(cpu, top + BigInt(i * op.size), op.size, false), op.size),
+  }));
+  for (const { register, value } of values)
+    if (register !== RSP) cpu.writeRegister(gpr(register), op.size, value);
+  setStackPointer(cpu, top + BigInt(8 * op.size));
+};
+
+/** ENTER: `immediate` bytes of locals, `condition` the nesting level. */
+const enter: Helper = (cpu, op) => {
+  const { size } = op;
+  const level = op.condition & 31;
+  const mask = stackMask(cpu);
+  const frame = ((cpu.reg(RSP) & mask) - BigInt(size)) & mask;
+  const values = [cpu.readRegister(gpr(RBP), size)];
+  const base = cpu.reg(RBP) & mask;
+  for (let i = 1; i < level; i++)
+    values.push(cpu.load(stackAt(cpu, base - BigInt(i * size), size, false), size));
+  if (level > 0) values.push(frame);
+  const below = pushAll(cpu, size, values);
+  cpu.writeRegister(gpr(RBP), size, frame);
+  setStackPointer(cpu, below - op.immediate);
+};
+
+export const INTEGER_HELPERS = {
+  crc32,
+  cmpxchg8b,
+  cmpxchg16b,
+  mov_moffs: movMoffs,
+  pusha,
+  popa,
+  enter,
+};

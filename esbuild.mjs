@@ -28,10 +28,12 @@ const inlineWasm = {
         throw new Error(`${path}: its loader is not the one this build knows how to inline`);
       return { contents: patched, loader: 'js' };
     });
-    pluginBuild.onResolve({ filter: /\.wasm\?bytes$/ }, ({ path, resolveDir }) => ({
-      path: join(resolveDir, path.replace(/\?bytes$/, '')),
-      namespace: 'wasm-bytes',
-    }));
+    pluginBuild.onResolve({ filter: /\.wasm\?bytes$/ }, async ({ path, resolveDir, kind }) => {
+      const file = path.replace(/\?bytes$/, '');
+      if (file.startsWith('.')) return { path: join(resolveDir, file), namespace: 'wasm-bytes' };
+      const resolved = await pluginBuild.resolve(file, { resolveDir, kind });
+      return { path: resolved.path, errors: resolved.errors, namespace: 'wasm-bytes' };
+    });
     pluginBuild.onLoad({ filter: /.*/, namespace: 'wasm-bytes' }, async ({ path }) => ({
       contents: `const text = ${JSON.stringify((await readFile(path)).toString('base64'))};
         const binary = atob(text);

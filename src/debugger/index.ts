@@ -8,7 +8,9 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { Host } from '../base/index.ts';
 import { DebugSession } from './session.ts';
 
-export { parseMemorySize } from './launch.ts';
+export { backtrace } from './backtrace.ts';
+export { loadGuest, parseLaunch, parseMemorySize } from './launch.ts';
+export type { Guest, LaunchOptions } from './launch.ts';
 export { describeMachineStop } from './stops.ts';
 export type { RmpRangeInfo, VmsaFieldInfo } from './dap/protocol.ts';
 

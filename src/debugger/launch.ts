@@ -6,6 +6,7 @@ import { SymbolSpace } from '../symbols/index.ts';
 import type { SourceMapEntry, SymbolImage } from '../symbols/index.ts';
 import { createMachine } from '../vmm/index.ts';
 import type { Machine, MachineOptions } from '../vmm/index.ts';
+import { loadDemangler } from './demangler.ts';
 
 export interface LaunchOptions {
   /** The image, a path or URI. */
@@ -152,6 +153,7 @@ export async function loadGuest(
         fileOffset: fatal.offset,
       },
     );
+  await loadDemangler();
   const symbols = new SymbolSpace();
   const images: { image: SymbolImage; path: string }[] = [];
   const warnings: string[] = [];

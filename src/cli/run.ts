@@ -1,0 +1,87 @@
+/** `cvm run`: the guest to its end, its console on standard output. */
+import { CvmError, hex } from '../base/index.ts';
+import { nodeHost } from '../base/node.ts';
+import {
+  backtrace,
+  describeMachineStop,
+  loadGuest,
+  parseLaunch,
+  parseMemorySize,
+} from '../debugger/index.ts';
+import type { Guest } from '../debugger/index.ts';
+import type { MachineStop } from '../vmm/index.ts';
+import { EXIT, exitCodeOfStop } from './exit-codes.ts';
+import { count, parse, usageError } from './options.ts';
+import { complain } from './output.ts';
+import { TextWatch } from './text-watch.ts';
+
+/** COM1: the console. The other ports carry protocols. */
+const CONSOLE_PORT = 0x3f8;
+/** Instructions between looks at `--stop-at`; fixed, so that a run always ends at the same instruction. */
+const CHUNK = 50_000;
+
+export async function run(args: readonly string[]): Promise<number> {
+  const { values, files } = parse(
+    args,
+    {
+      symbols: { type: 'string', multiple: true },
+      vcpus: { type: 'string' },
+      memory: { type: 'string' },
+      'stop-at': { type: 'string' },
+      'max-instructions': { type: 'string' },
+    },
+    1,
+  );
+  const vcpus = count('vcpus', values.vcpus, 1, 64) ?? 1;
+  const limit = count('max-instructions', values['max-instructions'], 1, Number.MAX_SAFE_INTEGER) ?? Infinity;
+  const text = values['stop-at'];
+  if (text === '') throw usageError('--stop-at needs a text');
+  const memory = memoryOf(values.memory);
+  const watch = typeof text === 'string' ? new TextWatch(text) : undefined;
+  const options = parseLaunch({ program: files[0], symbols: values.symbols ?? [], vcpus, ...memory });
+  const guest = await loadGuest(nodeHost, options, {
+    onConsole(port, bytes) {
+      if (port !== CONSOLE_PORT || watch?.found) return;
+      process.stdout.write(watch ? watch.feed(bytes) : bytes);
+    },
+  });
+  for (const warning of guest.warnings) complain(`cvm: ${warning}`);
+  return report(guest, go(guest, limit, watch), watch);
+}
+
+function memoryOf(text: unknown): { memory?: number } {
+  if (text === undefined) return {};
+  try {
+    return { memory: parseMemorySize(String(text)) };
+  } catch (error) {
+    throw usageError((error as CvmError).message);
+  }
+}
+
+/** Runs until the guest, the text or the limit ends it; undefined for the text. */
+function go({ machine }: Guest, limit: number, watch: TextWatch | undefined): MachineStop | undefined {
+  for (;;) {
+    const left = limit - machine.retired;
+    const stop = machine.run(Math.min(CHUNK, left));
+    if (watch?.found) return undefined;
+    if (stop.reason !== 'budget' || machine.retired >= limit) return stop;
+  }
+}
+
+function report(guest: Guest, stop: MachineStop | undefined, watch: TextWatch | undefined): number {
+  const { machine } = guest;
+  const instructions = `${machine.retired} instructions`;
+  if (!stop) {
+    complain(`\ncvm: stopped at '${watch!.text}' after ${instructions}`);
+    return EXIT.success;
+  }
+  const code = exitCodeOfStop(stop);
+  const reason = stop.reason === 'budget' ? 'reached --max-instructions' : describeMachineStop(stop);
+  complain(`\ncvm: ${reason}, after ${instructions}`);
+  if (code !== EXIT.success) {
+    const thread = stop.thread;
+    complain(`${thread.name}, rip ${hex(stop.rip)}`);
+    for (const line of backtrace(guest, thread)) complain(`  ${line}`);
+  }
+  return code;
+}

@@ -1,6 +1,7 @@
 // Builds every entry point into dist/: `node esbuild.mjs [--watch] [--minify]`.
 // Node bundles are CommonJS (VS Code's extension host, worker_threads, the command line); browser
 // bundles go to dist/web/. Every bundle is self-contained: the package ships without node_modules.
+/* global WebAssembly */
 import { build, context } from 'esbuild';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readFile } from 'node:fs/promises';

@@ -70,6 +70,16 @@ export class Workbench {
     await row.click();
   }
 
+  /** Chooses an entry of the quick pick with this title. */
+  async pick(title: string, text: string): Promise<void> {
+    const widget = this.page.locator('.quick-input-widget', {
+      has: this.page.locator(`.quick-input-title:text-is("${title}")`),
+    });
+    const row = widget.locator('.monaco-list-row', { hasText: text }).first();
+    await row.waitFor();
+    await row.click();
+  }
+
   /** Opens a file of the workspace by (part of) its path. */
   async openFile(path: string): Promise<void> {
     await this.page.keyboard.press('Control+P');
@@ -89,7 +99,7 @@ export class Workbench {
 
   /** Contents of the webview in front. */
   webview(): FrameLocator {
-    return this.page.frameLocator('iframe.webview.ready').last().frameLocator('iframe#active-frame');
+    return this.page.frameLocator('iframe.webview.ready:visible').frameLocator('iframe#active-frame');
   }
 
   /** The text editor in front. */
@@ -107,13 +117,21 @@ export class Workbench {
     await this.page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
   }
 
-  /** The hover at the cursor. */
-  async hover(): Promise<Locator> {
-    await this.page.keyboard.press('Control+K');
-    await this.page.keyboard.press('Control+I');
+  /** Rests the mouse on something until a hover says what `accept` takes; gives its text. */
+  async hoverOver(target: Locator, accept: RegExp): Promise<string> {
     const hover = this.page.locator('.monaco-hover:not(.hidden) .hover-contents').first();
-    await hover.waitFor();
-    return hover;
+    for (let attempt = 0; ; attempt++) {
+      // A hover appears when the mouse comes to rest, not when it is there already.
+      await this.page.mouse.move(5, 5);
+      await target.hover();
+      const deadline = Date.now() + 4_000;
+      while (Date.now() < deadline) {
+        const text = await hover.innerText({ timeout: 500 }).catch(() => '');
+        if (accept.test(text)) return text;
+        await this.page.waitForTimeout(100);
+      }
+      if (attempt === 4) throw new Error(`no hover that matches ${accept}`);
+    }
   }
 
   /** A view of the side bar by its title, e.g. `VMSA`. */

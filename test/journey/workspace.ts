@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
 import { ensureWorkbench, packageExtension, root, startWorkbench } from '../../scripts/workbench.mjs';
 import { Workbench } from './driver.ts';
 
@@ -28,16 +29,20 @@ const browser = (): string | undefined =>
   );
 
 /**
- * Why the in-editor tests cannot run here; undefined when they can. Never silent: the reason is printed,
- * and with `CVM_REQUIRE_JOURNEYS=1` (continuous integration) it is an error.
+ * Declares journeys where they can run. Elsewhere never silently: the reason is printed and is the name
+ * of the one test there is, and with `CVM_REQUIRE_JOURNEYS=1` (continuous integration) that test fails.
  */
-export async function journeyObstacle(): Promise<string | undefined> {
+export async function runJourneys(name: string, journeys: () => void): Promise<void> {
   const reason = await obstacle();
-  if (reason === undefined) return undefined;
+  if (reason === undefined) {
+    describe(name, journeys);
+    return;
+  }
   const bar = '!'.repeat(100);
   process.stderr.write(`\n${bar}\n!! IN-EDITOR TESTS DO NOT RUN: ${reason}\n${bar}\n\n`);
-  if (process.env.CVM_REQUIRE_JOURNEYS === '1') throw new Error(`in-editor tests cannot run: ${reason}`);
-  return reason;
+  it(`IN-EDITOR TESTS DO NOT RUN (${name}): ${reason}`, () => {
+    expect(process.env.CVM_REQUIRE_JOURNEYS, reason).not.toBe('1');
+  });
 }
 
 async function obstacle(): Promise<string | undefined> {

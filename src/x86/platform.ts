@@ -68,8 +68,8 @@ export interface Platform {
   timestamp(cpu: Cpu): bigint;
   /** RDRAND and RDSEED: 64 bits drawn from the machine's seed, never from the outside. */
   random(cpu: Cpu): bigint;
-  /** `instruction` is 'rdtsc', 'rdtscp', 'hlt', 'wbinvd', 'invd', 'monitor', 'mwait', 'rdpmc', 'vmmcall', 'pause',
-   *  'mov_to_dr7', 'mov_from_dr7'; returning from 'vmmcall' raises #UD, from the others goes on. */
+  /** `instruction` is 'rdtsc', 'rdtscp', 'hlt', 'wbinvd', 'invd', 'monitor', 'mwait', 'rdpmc', 'rdpru', 'vmmcall', 'pause',
+   *  'mov_dr7_write', 'mov_dr7_read'; returning from 'vmmcall' raises #UD, from the others goes on. */
   intercept(cpu: Cpu, instruction: string): void;
 
   /** RAX gpa-linear, ECX page size, EDX validate: sets EAX and CF (APM vol. 3, PVALIDATE). */

@@ -160,7 +160,7 @@ function checkDebugAccess(cpu: Cpu): void {
 const movFromDr: Helper = (cpu, op) => {
   const index = debugIndex(cpu, op.b);
   checkDebugAccess(cpu);
-  if (index === 7) cpu.platform.intercept(cpu, 'mov_from_dr7');
+  if (index === 7) cpu.platform.intercept(cpu, 'mov_dr7_read');
   cpu.writeRegister(op.a, registerSize(cpu), cpu.u64(DR_FIELDS[index]!));
 };
 
@@ -170,7 +170,7 @@ const movToDr: Helper = (cpu, op) => {
   const value = cpu.readRegister(op.b, registerSize(cpu));
   if (index >= 6 && value >> 32n !== 0n) throw generalProtection(0);
   if (index === 7) {
-    cpu.platform.intercept(cpu, 'mov_to_dr7');
+    cpu.platform.intercept(cpu, 'mov_dr7_write');
     if ((value & 0xffn) !== 0n)
       throw new NotImplemented('breakpoints in the debug registers (DR7 enables one)', { rip: cpu.rip });
     cpu.setU64(STATE.dr7, (value & 0xffff_2bffn) | 0x400n);

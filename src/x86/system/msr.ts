@@ -167,7 +167,9 @@ const rdpmc: Helper = (cpu) => {
   setEdxEax(cpu, 0n);
 };
 
-const rdpru: Helper = () => {
+const rdpru: Helper = (cpu) => {
+  checkTsd(cpu);
+  cpu.platform.intercept(cpu, 'rdpru');
   throw undefinedOpcode();
 };
 

@@ -47,9 +47,10 @@ const HOT_LIMIT = 340;
 const COLD_LIMIT = 300;
 
 const HOT_NAMES = new Set(
-  'mov lea add sub cmp test and or xor push pop call ret jmp jcc movzx8 movzx16 movzx movsx8 movsx16 movsxd movsx inc dec shl shr sar imul not neg adc sbb xchg bt leave cdqe'.split(
-    ' ',
-  ),
+  (
+    'mov lea add sub cmp test and or xor push pop call ret jmp jcc jmp_ind call_ind movzx8 movzx16 movsx8 movsx16 ' +
+    'movsxd inc dec shl shr sar imul not neg adc sbb xchg bt leave cbw cmovcc'
+  ).split(' '),
 );
 const isHot = (c: Case): boolean =>
   !c.legacy &&

@@ -58,7 +58,7 @@ const ROWS: readonly (readonly string[])[] = [
   ['mov Zb,Ib', 'mov Zb,Ib', 'mov Zb,Ib', 'mov Zb,Ib', 'mov Zb,Ib', 'mov Zb,Ib', 'mov Zb,Ib', 'mov Zb,Ib'],
   ['mov Zv,Iv', 'mov Zv,Iv', 'mov Zv,Iv', 'mov Zv,Iv', 'mov Zv,Iv', 'mov Zv,Iv', 'mov Zv,Iv', 'mov Zv,Iv'],
   // C_ (C4, C5 are VEX prefixes in 64-bit mode and before a register ModRM)
-  ['%g2 Eb,Ib', '%g2 Ev,Ib', 'ret_imm Iw @s', 'ret @s', '*load_far_pointer Gv,M !64', '*load_far_pointer Gv,M !64', '%g11 Eb,Ib', '%g11 Ev,Iz'],
+  ['%g2 Eb,Iu', '%g2 Ev,Iu', 'ret_imm Iw @s', 'ret @s', '*load_far_pointer Gv,M !64', '*load_far_pointer Gv,M !64', '%g11 Eb,Ib', '%g11 Ev,Iz'],
   ['*enter Iw,Iu @s', 'leave @s', '*ret_far Iw @v', '*ret_far @v', '*int3', '*int Iu', '*into !64', '*iret @v'],
   // D_ (D8-DF: x87, see x87.ts)
   ['%g2 Eb,1', '%g2 Ev,1', '%g2 Eb', '%g2 Ev', '*aam Iu @b !64', '*aad Iu @b !64', '*salc @b !64', 'xlat @b'],

@@ -76,7 +76,7 @@ const PREFIXED = `
   BC bsf Gv,Ev | ^ | tzcnt Gv,Ev | ^
   BD bsr Gv,Ev | ^ | lzcnt Gv,Ev | ^
   C3 movnti My,Gy | ud | ud | ud
-  C7 %g9 | %g9_66 | %g9_f3 | %g9
+  C7 %g9 | %g9_66 | %g9_f3 | %g9_f2
 `;
 
 /** Groups 9 and 15 (table A-6), by prefix; ` / ` parts the memory form from the register form. */
@@ -94,6 +94,7 @@ const PREFIX_GROUPS: Groups = {
   ],
   g9_66: ['ud', '*cmpxchg8b~cmpxchg16b My', 'ud', 'ud', 'ud', 'ud', 'ud / *rdrand Ev', 'ud / *rdseed Ev'],
   g9_f3: ['ud', '*cmpxchg8b~cmpxchg16b My', 'ud', 'ud', 'ud', 'ud', 'ud', 'ud / *rdpid Rq'],
+  g9_f2: ['ud', '*cmpxchg8b~cmpxchg16b My', 'ud', 'ud', 'ud', 'ud', 'ud', 'ud'],
   g15: [
     '*fxsave My',
     '*fxrstor My',
@@ -148,6 +149,7 @@ export const GROUP7_REGISTER = `
   D0 *xgetbv
   D1 *xsetbv
   D9 *vmmcall | ^ | *vmgexit | *vmgexit
+  DF *invlpga | ^ | ^ | ^
   E8 ud | ud | *setssbsy | ud
   EA ud | ud | *saveprevssp | ud
   EE -rdpkru | ud | *clui 64 | ud

@@ -14,6 +14,8 @@ export interface ProtocolMessage extends vscode.DebugProtocolMessage {
   readonly seq: number;
   readonly type: 'request' | 'response' | 'event';
   readonly event?: string;
+  readonly command?: string;
+  readonly success?: boolean;
   readonly body?: Readonly<Record<string, unknown>>;
 }
 

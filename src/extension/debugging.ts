@@ -17,6 +17,21 @@ export interface Sessions {
   stopped(): { readonly session: vscode.DebugSession; readonly threadId: number | undefined } | undefined;
 }
 
+/** Requests after whose success the guest runs; most adapters send no `continued` event for them. */
+const RESUMING = new Set([
+  'continue',
+  'next',
+  'stepIn',
+  'stepOut',
+  'stepBack',
+  'reverseContinue',
+  'goto',
+  'restart',
+  'restartFrame',
+]);
+/** Steps are shorter than this: the views keep what they show and do not flicker, in milliseconds. */
+const SETTLE = 400;
+
 /** Debug configurations, the adapter, and the state of running sessions. */
 export function registerDebugging(context: vscode.ExtensionContext, platform: Platform): Sessions {
   const changed = new vscode.EventEmitter<SessionChange>();
@@ -24,6 +39,12 @@ export function registerDebugging(context: vscode.ExtensionContext, platform: Pl
 
   // Adapter trackers do not run in web extensions; the adapter is ours, so its events are heard here.
   const listen = (session: vscode.DebugSession, message: ProtocolMessage) => {
+    if (message.type === 'response' && message.success && RESUMING.has(message.command ?? '')) {
+      stops.delete(session.id);
+      setTimeout(() => {
+        if (!stops.has(session.id)) changed.fire({ session, state: 'running' });
+      }, SETTLE);
+    }
     if (message.type !== 'event') return;
     const threadId = typeof message.body?.threadId === 'number' ? message.body.threadId : undefined;
     switch (message.event) {

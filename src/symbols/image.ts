@@ -219,10 +219,14 @@ export class SymbolImage {
     files: readonly string[],
     line: number,
   ): { line: number; addresses: bigint[] } | undefined {
-    const found = this.lines.addressesOf(this.fileIds(files), line);
-    return (
-      found && { line: found.line, addresses: found.addresses.map((address) => this.fromTable(address)) }
+    const found = this.lines.addressesOf(
+      this.fileIds(files),
+      line,
+      (address) => this.symbols.at(address)?.start,
     );
+    if (!found) return undefined;
+    const addresses = found.addresses.map((address) => this.fromTable(address));
+    return { line: found.line, addresses: addresses.sort((a, b) => (a < b ? -1 : 1)) };
   }
 
   /** See `SymbolSpace.breakpointLocations`. */

@@ -1,4 +1,3 @@
-import { fromTableAddress } from '../cursor.ts';
 import { flattenIntervals, intervalAt, type Intervals } from '../intervals.ts';
 import { mapSource, type SourceMap } from '../paths.ts';
 import { DW_LANG_Mips_Assembler } from './constants.ts';
@@ -271,10 +270,15 @@ export class LineIndex {
   }
 
   /**
-   * Addresses where the first line >= `line` with statements begins: the first statement row of each run of
-   * rows of that line.
+   * Where the first line >= `line` with statements begins: the first statement row of each run of rows of
+   * that line. `functionOf` names the function of an address. Optimised code may have statement rows that a
+   * later row at the same address replaces: they count only in functions without a better one.
    */
-  addressesOf(fileIds: ReadonlySet<number>, line: number): { line: number; addresses: number[] } | undefined {
+  addressesOf(
+    fileIds: ReadonlySet<number>,
+    line: number,
+    functionOf: (address: number) => number | undefined,
+  ): { line: number; addresses: number[] } | undefined {
     let best = Infinity;
     let found: number[] = [];
     let replacedOnly: number[] = [];
@@ -300,9 +304,12 @@ export class LineIndex {
       }
     });
     if (best === Infinity) return undefined;
-    const addresses = [...new Set(found.length > 0 ? found : replacedOnly)];
-    addresses.sort((a, b) => (fromTableAddress(a) < fromTableAddress(b) ? -1 : 1));
-    return { line: best, addresses };
+    const served = new Set(found.map(functionOf));
+    const addresses = new Set([
+      ...found,
+      ...replacedOnly.filter((address) => !served.has(functionOf(address))),
+    ]);
+    return { line: best, addresses: [...addresses] };
   }
 
   /** Statement rows of lines `from` to `to`, each (line, column) once, sorted. */

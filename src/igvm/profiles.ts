@@ -28,7 +28,8 @@ export interface LoaderProfile {
  *   ignored, a parameter insert counts one page. For comparing digests; a guest with a larger area would lack
  *   pages if it were launched with it.
  * - `qemu-kvm`: as QEMU's `backends/igvm.c` with KVM: adjacent PAGE_DATA of one kind merge into a run that is
- *   handed over at the next PAGE_DATA that does not fit, so a PARAMETER_INSERT in between comes first; VMSAs
+ *   handed over at the next PAGE_DATA that does not continue it (next address, same kind, next directive), so a
+ *   PARAMETER_INSERT behind a run comes before it; VMSAs
  *   come last, at GPA 0xFFFFFFFFF000; `shared` and the initial data of parameter areas are ignored; of a 2 MiB
  *   page the first 4 KiB carry data. Only the VMSAs in the file are listed: KVM measures one for each vCPU.
  */

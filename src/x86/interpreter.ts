@@ -9,10 +9,12 @@
 import { Builder } from './ir.ts';
 import type { Definition } from './ir.ts';
 import { CONTEXT, JUMP_ENTRIES, STATE } from './layout.ts';
-import { IMPORTS, Lowering, LocalPool } from './lower.ts';
-import type { Frame, ImportName } from './lower.ts';
+import { Lowering, LocalPool } from './lower.ts';
+import type { Frame } from './lower.ts';
 import { MICRO_OP } from './microop.ts';
 import type { Form, OperandSize } from './microop.ts';
+import { IMPORTS } from './runtime-imports.ts';
+import type { ImportName } from './runtime-imports.ts';
 import { EMPTY, FunctionBody, I32, I64, ModuleWriter, OP } from './wasm.ts';
 
 /** Why `run` came back. */

@@ -5,89 +5,12 @@
 import type { Builder, Expr, RegisterRef, Statement, Type } from './ir.ts';
 import { STATE } from './layout.ts';
 import { MICRO_OP, OP_FLAG } from './microop.ts';
+import { pushCondition, pushFlag } from './lower-flags.ts';
+import { BINARY, BINARY32, LOADS, STORES, UNARY } from './lower-tables.ts';
+import type { ImportName } from './runtime-imports.ts';
 import { EMPTY, I32, I64, OP, V128 } from './wasm.ts';
 import type { FunctionBody } from './wasm.ts';
 
-/** Functions of the run-time that generated code calls on its slow paths. */
-export const IMPORTS = {
-  /** (linear, size) -> value */
-  load: { parameters: [I64, I32], results: [I64] },
-  /** (linear) -> nothing; the 16 bytes are left in STATE.scratch */
-  load128: { parameters: [I64], results: [] },
-  /** (linear, size) -> value, checked for writing */
-  loadForWrite: { parameters: [I64, I32], results: [I64] },
-  /** (linear, size, value) -> nonzero when the run loop must be left after this instruction */
-  store: { parameters: [I64, I32, I64], results: [I32] },
-  /** (linear), the value in STATE.scratch -> as `store` */
-  store128: { parameters: [I64], results: [I32] },
-  /** (micro-op, access size, write) -> linear address, segmentation checked */
-  address: { parameters: [I32, I32, I32], results: [I64] },
-  /** (stack offset, access size, write) -> linear address, checked against SS */
-  stackAddress: { parameters: [I64, I32, I32], results: [I64] },
-  /** (vector, error code or -1): throws */
-  raise: { parameters: [I32, I32], results: [] },
-  /** (RFLAGS image): sets the six arithmetic flags */
-  setFlags: { parameters: [I64], results: [] },
-  /** (micro-op) -> 0 retired, 1 retired and stop, 2 partly done */
-  helper: { parameters: [I32], results: [I32] },
-  /** (rip) -> micro-op */
-  enter: { parameters: [I64], results: [I32] },
-} as const;
-export type ImportName = keyof typeof IMPORTS;
-
-const BINARY: Readonly<Record<string, number>> = {
-  add: OP.i64Add,
-  sub: OP.i64Sub,
-  mul: OP.i64Mul,
-  and: OP.i64And,
-  or: OP.i64Or,
-  xor: OP.i64Xor,
-  shl: OP.i64Shl,
-  shru: OP.i64ShrU,
-  shrs: OP.i64ShrS,
-  rotl: OP.i64Rotl,
-  rotr: OP.i64Rotr,
-  divu: OP.i64DivU,
-  remu: OP.i64RemU,
-  divs: OP.i64DivS,
-  rems: OP.i64RemS,
-  eq: OP.i64Eq,
-  ne: OP.i64Ne,
-  ltu: OP.i64LtU,
-  lts: OP.i64LtS,
-  gtu: OP.i64GtU,
-  gts: OP.i64GtS,
-};
-const BINARY32: Readonly<Record<string, number>> = {
-  and: OP.i32And,
-  or: OP.i32Or,
-  xor: OP.i32Xor,
-  eq: OP.i32Eq,
-  ne: OP.i32Ne,
-  add: OP.i32Add,
-  sub: OP.i32Sub,
-};
-const UNARY: Readonly<Record<string, number>> = {
-  clz: OP.i64Clz,
-  ctz: OP.i64Ctz,
-  popcnt: OP.i64Popcnt,
-  sx1: OP.i64Extend8S,
-  sx2: OP.i64Extend16S,
-  sx4: OP.i64Extend32S,
-  extend: OP.i64ExtendI32U,
-};
-const LOADS: Readonly<Record<number, number>> = {
-  1: OP.i64Load8U,
-  2: OP.i64Load16U,
-  4: OP.i64Load32U,
-  8: OP.i64Load,
-};
-const STORES: Readonly<Record<number, number>> = {
-  1: OP.i64Store8,
-  2: OP.i64Store16,
-  4: OP.i64Store32,
-  8: OP.i64Store,
-};
 const WASM_TYPE: Readonly<Record<Type, number>> = { i64: I64, i32: I32, v128: V128 };
 const SIMD_LOAD = 0x00;
 const SIMD_STORE = 0x0b;
@@ -455,7 +378,7 @@ export class Lowering {
         f.get(op).memory(OP.i64Load8U, MICRO_OP.length).op(OP.i64Add);
         return;
       case 'cond':
-        this.#condition(Number(e.value));
+        pushCondition(f, ctx, Number(e.value));
         return;
       case 'select':
         for (const arg of e.args) this.#expr(arg);
@@ -482,7 +405,7 @@ export class Lowering {
         f.simd(0x1e).byte(1); // i64x2.replace_lane 1
         return;
     }
-    if (e.op.startsWith('flag:')) return this.#flag(e.op.slice(5));
+    if (e.op.startsWith('flag:')) return pushFlag(f, ctx, e.op.slice(5));
     const unary = UNARY[e.op];
     if (unary !== undefined) {
       this.#expr(e.args[0]!);
@@ -504,86 +427,6 @@ export class Lowering {
     f.i64(-1n).i64(64n);
     f.get(this.#frame.op).memory(OP.i64Load8U, MICRO_OP.addressSize).i64(3n).op(OP.i64Shl);
     f.op(OP.i64Sub, OP.i64ShrU, OP.i64And);
-  }
-
-  // -- flags ------------------------------------------------------------------------------------------
-
-  #flag(name: string): void {
-    const f = this.#f;
-    switch (name) {
-      case 'cf':
-        this.#field(STATE.flagCarry, 8);
-        f.i64(63n).op(OP.i64ShrU);
-        return;
-      case 'of':
-        this.#field(STATE.flagCarry, 8);
-        this.#field(STATE.flagCarry, 8);
-        f.i64(1n).op(OP.i64Shl, OP.i64Xor).i64(63n).op(OP.i64ShrU);
-        return;
-      case 'zf':
-        this.#field(STATE.flagResult, 8);
-        f.op(OP.i64Eqz, OP.i64ExtendI32U);
-        return;
-      case 'sf':
-        this.#field(STATE.flagResult, 8);
-        f.i64(63n).op(OP.i64ShrU);
-        this.#field(STATE.flagMisc, 4);
-        f.i64(1n).op(OP.i64And, OP.i64Xor);
-        return;
-      case 'af':
-        this.#field(STATE.flagMisc, 4);
-        f.i64(4n).op(OP.i64ShrU).i64(1n).op(OP.i64And);
-        return;
-      case 'pf':
-        this.#field(STATE.flagResult, 8);
-        this.#field(STATE.flagMisc, 4);
-        f.i64(8n).op(OP.i64ShrU, OP.i64Xor).i64(0xffn).op(OP.i64And, OP.i64Popcnt);
-        f.i64(1n).op(OP.i64And).i64(1n).op(OP.i64Xor);
-        return;
-      default:
-        throw new Error(`no flag ${name}`);
-    }
-  }
-
-  /** Condition code (APM vol. 3, rFLAGS conditions) as i32. */
-  #condition(code: number): void {
-    const f = this.#f;
-    const flag = (name: string): void => this.#flag(name);
-    switch (code >> 1) {
-      case 0:
-        flag('of');
-        break;
-      case 1:
-        flag('cf');
-        break;
-      case 2:
-        flag('zf');
-        break;
-      case 3:
-        flag('cf');
-        flag('zf');
-        f.op(OP.i64Or);
-        break;
-      case 4:
-        flag('sf');
-        break;
-      case 5:
-        flag('pf');
-        break;
-      case 6:
-        flag('sf');
-        flag('of');
-        f.op(OP.i64Xor);
-        break;
-      default:
-        flag('sf');
-        flag('of');
-        f.op(OP.i64Xor);
-        flag('zf');
-        f.op(OP.i64Or);
-    }
-    f.op(OP.i32WrapI64);
-    if (code & 1) f.op(OP.i32Eqz);
   }
 }
 

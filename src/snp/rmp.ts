@@ -7,7 +7,7 @@ import { CvmError, hex } from '../base/index.ts';
 
 const PAGE = 4096;
 const PAGES_PER_CHUNK = 512;
-export const LARGE_PAGE = PAGE * PAGES_PER_CHUNK;
+export const LARGE_PAGE = 0x20_0000;
 
 /** VMPL permissions, as RMPADJUST takes them in RDX[15:8] (APM vol. 2, table 15-39). */
 export const VMPL_PERMISSION = {

@@ -249,6 +249,11 @@ export class SnpPlatform implements Platform {
     this.#finish(cpu, done.result, undefined);
   }
 
+  /** INVLPGB: every translation of every vCPU goes, which is more than it asks for and never less. */
+  broadcastFlush(_cpu: Cpu): void {
+    this.#around.flushTranslations();
+  }
+
   vmgexit(_cpu: Cpu): void {
     throw new VmExit('vmgexit', true);
   }

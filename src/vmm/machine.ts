@@ -25,6 +25,8 @@ export interface MachineOptions {
   readonly cpuModel?: string;
   /** GHCB hypervisor features (GHCB MSR 0x081); default 0x27: SNP, AP creation, #HV doorbell, multi-VMPL. */
   readonly hypervisorFeatures?: bigint;
+  /** Back untouched private memory by 2 MiB RMP entries (default); false: 4 KiB only, as guest_memfd does today. */
+  readonly largePages?: boolean;
   /** Text for COMMAND_LINE parameters; default none. */
   readonly commandLine?: string;
 }

@@ -1,0 +1,406 @@
+/** The machine: its parts put together, and the fixed schedule on which its vCPUs run. */
+import { CvmError, NotImplemented } from '../base/index.ts';
+import { Rmp, SecureProcessor } from '../snp/index.ts';
+import type { SnpSurroundings } from '../snp/index.ts';
+import { CS, Engine, MODE, MachineMemory, STATE } from '../x86/index.ts';
+import type { Cpu } from '../x86/index.ts';
+import { LocalApic } from './apic.ts';
+import { ConsoleBuffer } from './console-buffer.ts';
+import { cpuModel, cpuidFunctions } from './cpuid-model.ts';
+import { PortBus } from './devices.ts';
+import { EventLog } from './event-log.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { Host } from './host.ts';
+import type { StopRequest } from './host.ts';
+import { RmpView, readPhysical, readVirtual, translate, writePhysical, writeVirtual } from './inspect.ts';
+import { launch } from './loader.ts';
+import type {
+  Breakpoint,
+  Machine,
+  MachineEvent,
+  MachineOptions,
+  MachineStop,
+  MachineThread,
+  MemoryRead,
+  MemorySpace,
+  RmpInspector,
+  Translation,
+} from './machine.ts';
+import { ramLayout } from './parameters.ts';
+import { RandomSource } from './random.ts';
+import { Thread, Vcpu } from './thread.ts';
+
+/** Instructions a vCPU runs before the next one's turn. */
+const QUANTUM = 20_000;
+const MAX_VCPUS = 64;
+/** Restricted injection is advertised: the guest gets #HV (GHCB features 0, 1, 2, 5). */
+const DEFAULT_FEATURES = 0x27n;
+/** Machine memory beside guest frames: contexts, decoded code, the second frame of shared pages. */
+const OVERHEAD = 384 << 20;
+const ROUND = 64 << 20;
+
+export class SnpMachine implements Machine {
+  readonly threads: Thread[] = [];
+  retired = 0;
+  ended: MachineStop | undefined;
+  readonly rmp: RmpInspector;
+  readonly launchDigest: Uint8Array;
+  readonly #memory: MachineMemory;
+  readonly #engine: Engine;
+  readonly #rmpTable = new Rmp();
+  readonly #guest: GuestMemory;
+  readonly #host: Host;
+  readonly #vcpus: readonly Vcpu[];
+  readonly #ports: PortBus;
+  readonly #console: ConsoleBuffer;
+  readonly #log: EventLog;
+  readonly #around: SnpSurroundings;
+  readonly #breakpoints: Breakpoint[] = [];
+  #current: Thread;
+  #turn = 0;
+  #quantum = QUANTUM;
+  /** Instructions the present `engine.run` was given; its progress is what is left of them. */
+  #slice = 0;
+
+  constructor(options: MachineOptions) {
+    const { vcpus } = options;
+    if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS)
+      throw new CvmError('machine-vcpus', `a machine has 1 to ${MAX_VCPUS} vCPUs, not ${vcpus}`, {
+        name: 'vcpus',
+      });
+    const size = options.memory;
+    if (!Number.isSafeInteger(size) || size % 4096 !== 0 || size < 1 << 20 || size > 2 ** 40)
+      throw new CvmError('machine-memory', `guest memory of ${size} bytes: 1 MiB to 1 TiB in 4 KiB pages`, {
+        name: 'memory',
+      });
+    const model = cpuModel(options.cpuModel);
+    const seed = BigInt(options.seed ?? 0);
+    const random = new RandomSource(seed);
+    this.#log = new EventLog(options.onEvent);
+    this.#console = new ConsoleBuffer(options.onConsole);
+    this.#memory = new MachineMemory(Math.ceil((size + OVERHEAD) / ROUND) * ROUND);
+    this.#engine = new Engine(this.#memory);
+    const flushTranslations = (): void => {
+      for (const thread of this.threads) thread.cpu.flushTlb();
+    };
+    this.#guest = new GuestMemory(
+      this.#memory,
+      this.#rmpTable,
+      { frameDropped: (frame) => this.#engine.codeChanged(frame), flushTranslations },
+      options.largePages ?? true,
+    );
+    for (const { start, end } of ramLayout(size)) this.#guest.addRegion(start, end - start);
+    this.#around = {
+      rmp: this.#rmpTable,
+      physicalAddressBits: model.physicalAddressBits,
+      encryptionBit: model.encryptionBit,
+      hasRmpQuery: model.hasRmpQuery,
+      isMemory: (gpa) => this.#guest.isMemory(gpa),
+      privateFrame: (gpa) => this.#guest.privateFrame(gpa),
+      sharedFrame: (gpa) => this.#guest.sharedFrame(gpa),
+      flushTranslations,
+      timestamp: (cpu) => this.#timestamp(cpu),
+      random: () => random.next(),
+    };
+    this.#vcpus = Array.from({ length: vcpus }, (_, index) => new Vcpu(index));
+    this.#ports = new PortBus({
+      onConsole: (port, byte) => this.#console.put(port, byte),
+      onExit: (value) => {
+        const exitCode = ((value << 1) | 1) & 0xff;
+        const message = `the guest wrote ${value} to isa-debug-exit: exit code ${exitCode}`;
+        this.#host.stop = { reason: 'exit', message, final: true, exitCode };
+      },
+      onUnclaimed: (text) => this.#note(this.#current, 'port', text),
+    });
+    this.#host = new Host({
+      memory: this.#guest,
+      rmp: this.#rmpTable,
+      vcpus: this.#vcpus,
+      ports: this.#ports,
+      model,
+      features: options.hypervisorFeatures ?? DEFAULT_FEATURES,
+      timestamp: () => BigInt(this.retired),
+      log: (thread, kind, text) => this.#note(thread, kind, text),
+      createThread: (vcpu, vmpl, gpa) => this.#threadAt(vcpu, vmpl, gpa),
+      flushTranslations,
+    });
+    this.rmp = new RmpView(this.#rmpTable, this.#guest);
+
+    const functions = cpuidFunctions(model, vcpus);
+    const firmware = new SecureProcessor(
+      {
+        rmp: this.#rmpTable,
+        crypto: options.crypto,
+        privatePage: (gpa) => this.#memory.frame(this.#guest.privateFrame(gpa)),
+        cpuid: (leaf, subleaf) => functions.find((row) => row.leaf === leaf && row.subleaf === subleaf),
+      },
+      seed,
+      model.familyModelStepping,
+    );
+    const { contexts } = launch({
+      image: options.image,
+      profile: options.profile ?? 'qemu-kvm',
+      memory: this.#guest,
+      firmware,
+      cpuid: functions,
+      values: { vcpus, memory: ramLayout(size), commandLine: options.commandLine ?? '' },
+    });
+    this.launchDigest = firmware.digest;
+    for (const [index, context] of contexts) {
+      const vcpu = this.#vcpus[index]!;
+      this.#addThread(vcpu, 0, { gpa: context.gpa, page: () => context.vmsa }).enter();
+    }
+    const first = this.#vcpus[0]!.active;
+    if (!first)
+      throw new CvmError('igvm-no-context', 'the image has no VP context for vCPU 0: nothing would run');
+    this.#current = first;
+    this.#vcpus[0]!.scheduled = true;
+    const digest = [...this.launchDigest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+    this.#note(first, 'launch', `launch digest ${digest}`);
+  }
+
+  get current(): Thread {
+    return this.#current;
+  }
+  get events(): readonly MachineEvent[] {
+    return this.#log.events;
+  }
+
+  // -- threads ------------------------------------------------------------------------------------------
+
+  #addThread(vcpu: Vcpu, vmpl: number, vmsa: { gpa: bigint; page: () => Uint8Array }): Thread {
+    const apic = new LocalApic(vcpu.index, (interrupt) => this.#host.send(apic, vcpu.index, vmpl, interrupt));
+    const thread = new Thread(vcpu, vmpl, this.#memory, this.#around, apic, vmsa);
+    vcpu.threads[vmpl] = thread;
+    this.threads.push(thread);
+    return thread;
+  }
+  /** A guest named a page of its own as the VMSA of a vCPU and VMPL. */
+  #threadAt(vcpu: Vcpu, vmpl: number, gpa: number): Thread {
+    const page = (): Uint8Array => {
+      if (!this.#rmpTable.isAssigned(gpa) || !this.#rmpTable.isVmsa(gpa))
+        throw new CvmError('vmrun-invalid', 'VMRUN with a page that is no VMSA in the RMP', {
+          gpa: BigInt(gpa),
+        });
+      return this.#memory.frame(this.#guest.privateFrame(gpa));
+    };
+    const thread = vcpu.threads[vmpl] ?? this.#addThread(vcpu, vmpl, { gpa: BigInt(gpa), page });
+    thread.vmsaGpa = BigInt(gpa);
+    thread.vmsaPage = page;
+    thread.ended = false;
+    vcpu.resetHold = undefined;
+    return thread;
+  }
+
+  #note(thread: Thread, kind: string, text: string): void {
+    this.#log.add({
+      retired: this.retired,
+      vcpu: thread.vcpu,
+      vmpl: thread.vmpl,
+      rip: thread.cpu.rip,
+      kind,
+      text,
+    });
+  }
+
+  /** One tick an instruction. Inside generated code the budget says how far the slice has come. */
+  #timestamp(cpu: Cpu): bigint {
+    if (this.#slice === 0) return BigInt(this.retired);
+    return BigInt(this.retired + this.#slice) - BigInt.asIntN(64, cpu.u64(STATE.budget));
+  }
+
+  // -- running ------------------------------------------------------------------------------------------
+
+  run(maxInstructions: number): MachineStop {
+    const stop = this.#run(maxInstructions);
+    this.#console.flush();
+    return stop;
+  }
+
+  #run(maxInstructions: number): MachineStop {
+    let left = maxInstructions;
+    while (left > 0) {
+      if (this.ended) return this.ended;
+      const vcpu = this.#pick();
+      if (!vcpu) return this.#stopped(this.#current, idle(this.#current));
+      const before = this.#host.inject(vcpu);
+      const thread = vcpu.active!;
+      this.#current = thread;
+      if (before) return this.#stopped(thread, before);
+      if (!thread.passBreakpoint && this.#atBreakpoint(thread)) return this.#breakpoint(thread);
+      const { retired, stop } = this.#execute(thread, Math.min(left, this.#quantum));
+      this.#current = vcpu.active ?? thread;
+      // What retires nothing (a fault the host resolves) still uses up this call, not the clock.
+      left -= Math.max(1, retired);
+      if (stop) return stop;
+    }
+    return this.#stopped(this.#current, { reason: 'budget', message: 'ran as far as asked', final: false });
+  }
+
+  stepInstruction(thread: MachineThread = this.#current): MachineStop {
+    const stop = this.#step(thread as Thread);
+    this.#console.flush();
+    return stop;
+  }
+
+  #step(thread: Thread): MachineStop {
+    if (this.ended) return this.ended;
+    this.#current = thread;
+    const refused = thread.active ? this.#host.inject(thread.owner) : undefined;
+    if (refused) return this.#stopped(thread, refused);
+    for (let attempt = 0; attempt < 4096; attempt++) {
+      if (!thread.active || thread.halted || thread.ended) return this.#stopped(thread, idle(thread));
+      const { retired, stop } = this.#execute(thread, 1);
+      if (stop && stop.reason !== 'breakpoint') return stop;
+      if (retired === 0) continue;
+      // Landed: going on from here shall not stop at once.
+      thread.passBreakpoint = true;
+      return this.#stopped(thread, { reason: 'step', message: 'one instruction', final: false });
+    }
+    const error = new CvmError(
+      'no-progress',
+      `${thread.name} makes no progress: its instruction faults for ever`,
+    );
+    return this.#stopped(thread, { reason: 'error', message: error.message, final: true, error });
+  }
+
+  /** The vCPU whose turn it is; the next one that can run if it cannot. */
+  #pick(): Vcpu | undefined {
+    const count = this.#vcpus.length;
+    if (this.#quantum <= 0) this.#rotate();
+    for (let i = 0; i < count; i++) {
+      const vcpu = this.#vcpus[this.#turn]!;
+      if (vcpu.runnable) return vcpu;
+      this.#rotate();
+    }
+    return undefined;
+  }
+  #rotate(): void {
+    this.#vcpus[this.#turn]!.scheduled = false;
+    this.#turn = (this.#turn + 1) % this.#vcpus.length;
+    this.#vcpus[this.#turn]!.scheduled = true;
+    this.#quantum = QUANTUM;
+  }
+
+  #execute(thread: Thread, count: number): { retired: number; stop: MachineStop | undefined } {
+    this.#slice = count;
+    const result = this.#engine.run(thread.cpu, count);
+    this.#slice = 0;
+    this.retired += result.retired;
+    this.#quantum -= result.retired;
+    if (result.retired > 0) thread.passBreakpoint = false;
+    const done = (request: StopRequest | undefined): { retired: number; stop: MachineStop | undefined } => ({
+      retired: result.retired,
+      stop: request && this.#stopped(thread, request),
+    });
+    switch (result.reason) {
+      case 'budget':
+      case 'stop':
+        return done(undefined);
+      case 'breakpoint':
+        return {
+          retired: result.retired,
+          stop: this.#atBreakpoint(thread) ? this.#breakpoint(thread) : undefined,
+        };
+      case 'exit':
+        if (result.exit!.reason === 'pause') this.#quantum = Math.min(this.#quantum, 0);
+        return done(this.#host.answer(thread, result.exit!));
+      case 'shutdown':
+        return done({
+          reason: 'shutdown',
+          message: `${thread.name}: triple fault${result.error ? ` (${result.error.message})` : ''}`,
+          final: true,
+          ...(result.error ? { error: result.error } : {}),
+        });
+      case 'error': {
+        const error = result.error ?? new CvmError('internal', 'the engine stopped without a reason');
+        const reason = error instanceof NotImplemented ? 'not-implemented' : 'error';
+        return done({ reason, message: error.message, final: true, error });
+      }
+    }
+  }
+
+  #stopped(thread: Thread, request: StopRequest): MachineStop {
+    const stop: MachineStop = { ...request, thread, rip: thread.cpu.rip };
+    if (request.final) {
+      this.ended = stop;
+      for (const each of this.threads) each.ended = true;
+    }
+    return stop;
+  }
+
+  // -- breakpoints --------------------------------------------------------------------------------------
+
+  addBreakpoint(breakpoint: Breakpoint): void {
+    this.#breakpoints.push({ ...breakpoint });
+    this.#engine.breakpoints.add(breakpoint.address);
+  }
+  removeBreakpoint(breakpoint: Breakpoint): void {
+    const { address, vcpu, vmpl } = breakpoint;
+    const index = this.#breakpoints.findIndex(
+      (each) => each.address === address && each.vcpu === vcpu && each.vmpl === vmpl,
+    );
+    if (index < 0) return;
+    this.#breakpoints.splice(index, 1);
+    this.#engine.breakpoints.remove(address);
+  }
+  clearBreakpoints(): void {
+    this.#breakpoints.length = 0;
+    this.#engine.breakpoints.clear();
+  }
+  #atBreakpoint(thread: Thread): boolean {
+    if (this.#breakpoints.length === 0) return false;
+    const { cpu } = thread;
+    const linear = cpu.mode === MODE.code64 ? cpu.rip : (cpu.segmentBase(CS) + cpu.rip) & 0xffff_ffffn;
+    return this.#breakpoints.some(
+      ({ address, vcpu, vmpl }) =>
+        address === linear &&
+        (vcpu === undefined || vcpu === thread.vcpu) &&
+        (vmpl === undefined || vmpl === thread.vmpl),
+    );
+  }
+  #breakpoint(thread: Thread): MachineStop {
+    thread.passBreakpoint = true;
+    return this.#stopped(thread, { reason: 'breakpoint', message: 'breakpoint', final: false });
+  }
+
+  // -- looking ------------------------------------------------------------------------------------------
+
+  readVirtual(thread: MachineThread, address: bigint, length: number): MemoryRead {
+    return readVirtual(this.#memory, thread.cpu, address, length);
+  }
+  writeVirtual(thread: MachineThread, address: bigint, bytes: Uint8Array): number {
+    const written = writeVirtual(this.#memory, thread.cpu, address, bytes);
+    this.#afterWrite();
+    return written;
+  }
+  readPhysical(gpa: bigint, length: number, space: MemorySpace): MemoryRead {
+    return readPhysical(this.#memory, this.#guest, gpa, length, space);
+  }
+  writePhysical(gpa: bigint, bytes: Uint8Array, space: MemorySpace): number {
+    const written = writePhysical(this.#memory, this.#guest, gpa, bytes, space);
+    this.#afterWrite();
+    return written;
+  }
+  /** What was written may have been a page table. */
+  #afterWrite(): void {
+    for (const thread of this.threads) thread.cpu.flushTlb();
+  }
+  translate(thread: MachineThread, address: bigint): Translation | undefined {
+    return translate(thread.cpu, address);
+  }
+  vmsa(thread: MachineThread): Uint8Array {
+    return (thread as Thread).snapshot();
+  }
+  input(port: number, bytes: Uint8Array): void {
+    this.#ports.receive(port, bytes);
+  }
+}
+
+const idle = (thread: Thread): StopRequest => ({
+  reason: 'idle',
+  message: thread.halted
+    ? 'every vCPU is halted and nothing is pending'
+    : `${thread.name} is not what its vCPU would run next`,
+  final: false,
+});

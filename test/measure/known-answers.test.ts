@@ -3,7 +3,7 @@ import { bytesToHex } from '../../src/base/index.ts';
 import { nodeCrypto } from '../../src/base/node.ts';
 import { IgvmBuilder, parseIgvm } from '../../src/igvm/index.ts';
 import type { PlatformType } from '../../src/igvm/index.ts';
-import { launchDigestTrace, measureIgvm } from '../../src/measure/index.ts';
+import { measureIgvm } from '../../src/measure/index.ts';
 
 const MASK = 1;
 const page = (pfn: number): bigint => BigInt(pfn) << 12n;
@@ -39,9 +39,10 @@ describe('known answers of openvmm', () => {
     );
   });
 
-  it('trace ends in the digest', () => {
-    const file = parseIgvm(openvmmImage('SEV_SNP').build());
-    const trace = launchDigestTrace(file, {}, nodeCrypto);
-    expect(trace.steps.length).toBe(11);
+  it('MRTD of the same pages, by the igvm crate 0.5', () => {
+    // openvmm's own answer covers a reset page that its loader assembles, which is not ours to have.
+    expect(measure(openvmmImage('TDX'))).toBe(
+      'f27e034eb6ac59aa46c29ca630d3dc6344a88de5bfdd84d5564749f403602396f3b2471a4e9272a75c50ae31f6319479',
+    );
   });
 });

@@ -1,6 +1,6 @@
 /** Entry point of VS Code in the browser: machine and language server each in a worker of their own. */
 import * as vscode from 'vscode';
-import { LanguageClient } from 'vscode-languageclient/browser';
+import { BrowserMessageReader, BrowserMessageWriter, LanguageClient } from 'vscode-languageclient/browser';
 import { activateExtension } from './activate.ts';
 import { WorkerDebugAdapter } from './debug-adapter.ts';
 import { fromWorker, answerFileRequest } from './web-messages.ts';
@@ -22,8 +22,15 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   });
 
   activateExtension(context, {
-    languageClient: (options) =>
-      new LanguageClient('cvm', 'IGVM listings', async () => new Worker(languageServer), options),
+    languageClient: (options) => {
+      // Given as a function, so that the worker starts on first use. Its result must not be the worker
+      // itself: the class of the extension host's workers is not the one the client looks for.
+      const start = async () => {
+        const worker = new Worker(languageServer);
+        return { reader: new BrowserMessageReader(worker), writer: new BrowserMessageWriter(worker) };
+      };
+      return new LanguageClient('cvm', 'IGVM listings', start, options);
+    },
     debugAdapter: () => {
       const worker = new Worker(debugWorker);
       const post = (message: ToWorker) => worker.postMessage(message);

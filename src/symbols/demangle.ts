@@ -63,7 +63,6 @@ export const canDemangle = (): boolean => instance !== undefined;
 export function demangle(raw: string): string {
   // Only these prefixes are mangled: _Z (also __Z), _R (also __R).
   if (!instance || !/^_{1,2}[ZR]/.test(raw) || raw.length > MAX_MANGLED) return raw;
-  // LLVM appends .llvm.<hash> and GCC .isra.0, .constprop.0, .cold to clones.
   const input = encoder.encode(raw);
   try {
     const pointer = instance.__wbindgen_malloc(input.length, 1) >>> 0;
@@ -71,7 +70,8 @@ export function demangle(raw: string): string {
     const [at, length] = instance.demangle_any(pointer, input.length);
     const text = decoder.decode(new Uint8Array(instance.memory.buffer, at >>> 0, length >>> 0));
     instance.__wbindgen_free(at, length, 1);
-    return text;
+    // What it cannot decode comes back without its first underscore.
+    return raw.endsWith(text) ? raw : text;
   } catch {
     // A hostile name made the wasm trap; its memory is not to be trusted any more.
     instance = instantiate(module!);

@@ -33,6 +33,8 @@ import { Thread, Vcpu } from './thread.ts';
 /** Instructions a vCPU runs before the next one's turn. */
 const QUANTUM = 20_000;
 const MAX_VCPUS = 64;
+/** Exits in a row that retire nothing before the machine is declared stuck. */
+const FRUITLESS_LIMIT = 100_000;
 /** Restricted injection is advertised: the guest gets #HV (GHCB features 0, 1, 2, 5). */
 const DEFAULT_FEATURES = 0x27n;
 /** Machine memory beside guest frames: contexts, decoded code, the second frame of shared pages. */
@@ -219,6 +221,7 @@ export class SnpMachine implements Machine {
 
   #run(maxInstructions: number): MachineStop {
     let left = maxInstructions;
+    let fruitless = 0;
     while (left > 0) {
       if (this.ended) return this.ended;
       const vcpu = this.#pick();
@@ -230,9 +233,11 @@ export class SnpMachine implements Machine {
       if (!thread.passBreakpoint && this.#atBreakpoint(thread)) return this.#breakpoint(thread);
       const { retired, stop } = this.#execute(thread, Math.min(left, this.#quantum));
       this.#current = vcpu.active ?? thread;
-      // What retires nothing (a fault the host resolves) still uses up this call, not the clock.
-      left -= Math.max(1, retired);
+      left -= retired;
       if (stop) return stop;
+      // A fault the host resolves retires nothing; one that comes back for ever ends the machine.
+      fruitless = retired > 0 ? 0 : fruitless + 1;
+      if (fruitless > FRUITLESS_LIMIT) return this.#stuck(thread);
     }
     return this.#stopped(this.#current, { reason: 'budget', message: 'ran as far as asked', final: false });
   }
@@ -248,7 +253,7 @@ export class SnpMachine implements Machine {
     this.#current = thread;
     const refused = thread.active ? this.#host.inject(thread.owner) : undefined;
     if (refused) return this.#stopped(thread, refused);
-    for (let attempt = 0; attempt < 4096; attempt++) {
+    for (let attempt = 0; attempt < FRUITLESS_LIMIT; attempt++) {
       if (!thread.active || thread.halted || thread.ended) return this.#stopped(thread, idle(thread));
       const { retired, stop } = this.#execute(thread, 1);
       if (stop && stop.reason !== 'breakpoint') return stop;
@@ -257,6 +262,10 @@ export class SnpMachine implements Machine {
       thread.passBreakpoint = true;
       return this.#stopped(thread, { reason: 'step', message: 'one instruction', final: false });
     }
+    return this.#stuck(thread);
+  }
+
+  #stuck(thread: Thread): MachineStop {
     const error = new CvmError(
       'no-progress',
       `${thread.name} makes no progress: its instruction faults for ever`,

@@ -14,15 +14,15 @@ import type { Broken } from './sample.ts';
 /** Printed by COCONUT-SVSM's igvmmeasure (commit f4bc4bcd) for the committed files. */
 const IGVMMEASURE = {
   'mini-svsm.igvm':
-    'a2c41ceaa5f241be3b60ed27d1596b2fcbd5681dd4bbe88d38aec45a78c27be796dfc68f08bfbc9e573a8f510d5e93df',
+    '3fa77890faceecae7031f6908a712c4875d4fd13b423becae4706fe5762ef37d5fdd1e847f405ad472dfaacda260e0d1',
   'broken/no-pvalidate.igvm':
-    '5c04233ccc6a24fd23a3137ed632ac60039a0a6cbecc9ebe42de3a499c2f26879d72c312c63582efdf49791c0003be19',
+    '3982fd16e5ac533075a4ded59e6b8e8d3c3764c8fb938a9e4462e91c74d2667304293e99624abc56ac7820730dd76477',
   'broken/no-rmpadjust.igvm':
-    'b8e5ff9dc31bd41a8d8bd8be19423bea439bf72ead04311039d8fbf164826972bdba123359ea6ddeeb54630c07d95eb9',
+    '03496f3b0c3499fd5683a37409f7aec21ce67925f0907812c0563aaca273fff896a84d8b4be0cb62472d755e9db36d57',
   'broken/unregistered-ghcb.igvm':
-    '35f857ece3af54f769264848a4dee144e0d91b37e9bec6b4aea9b28e5dacce7611fe4a725c8fb5432d5f91d0b7dbb0f9',
+    '7ae25921a0178f09d08c9eea1b3bf5623e439a390ff8dd07462b93a0d82e09342379f74151da6d50c62aeccaa98e3d16',
   'broken/wrong-page-size.igvm':
-    '07ddef77b615507a90d28ad2b737c8322834c2ef870d8a39f89d51618e1ae743e7e9bfc850e6abb401c533d739268c71',
+    '60eede8f3dfb66195a5a0d4c794f3046b789788753cf9b860fd3af4d84b0b734a815c4710d1e687629c877e2172b9392',
 };
 
 const PAGE = 4096;

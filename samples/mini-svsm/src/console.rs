@@ -48,3 +48,15 @@ pub fn print_hex(value: u64) {
         shift -= 4;
     }
 }
+
+#[inline(never)]
+pub fn print_decimal(value: u64) {
+    let mut divisor = 1;
+    while value / divisor >= 10 {
+        divisor *= 10;
+    }
+    while divisor > 0 {
+        print_byte(b'0' + (value / divisor % 10) as u8);
+        divisor /= 10;
+    }
+}

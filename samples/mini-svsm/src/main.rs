@@ -19,7 +19,7 @@ mod terminate;
 mod vc;
 
 use broken::Broken;
-use console::{initialize_console, print, print_hex};
+use console::{initialize_console, print, print_decimal, print_hex};
 use terminate::{Reason, terminate};
 
 #[unsafe(no_mangle)]
@@ -38,41 +38,38 @@ extern "C" fn svsm_main(c_bit_position: u32) -> ! {
 
     initialize_console();
     print("mini-svsm: a small SVSM\n");
-    print("[1] long mode, C-bit at ");
-    print_hex(c_bit_position as u64);
-    print("\n[2] GDT and IDT installed\n[3] GHCB at ");
+    print("[1] long mode, C-bit is bit ");
+    print_decimal(c_bit_position as u64);
+    print("\n[2] GDT and IDT installed\n[3] GHCB registered at ");
     print_hex(ghcb::page_address());
     print(", hypervisor features ");
     print_hex(features);
 
     let processors = launch::read_launch_parameters();
-    print("\n[4] processors: ");
-    print_hex(processors as u64);
     let large = memory::validate_memory();
-    print(if large { ", memory validated: 1 page of 2 MiB" } else { ", memory validated: 512 pages of 4 KiB" });
-    print(" and ");
-    print_hex(layout::POOL_PAGES);
-    print(" pages of 4 KiB\n");
+    print("\n[4] memory validated: ");
+    print(if large { "1 page of 2 MiB, " } else { "512 pages of 4 KiB, " });
+    print_decimal(layout::POOL_PAGES);
+    print(" pages of 4 KiB; processors: ");
+    print_decimal(processors as u64);
 
     let apic_base = vc::take_vc_exceptions(c_bit_position);
-    print("[5] #VC handled: CPUID from the CPUID page, APIC base from the host ");
+    print("\n[5] #VC handled: CPUID from its page, RDMSR by the host: APIC base ");
     print_hex(apic_base);
-
-    // Step 6 is the console itself.
-    print("\n[6] console through the GHCB\n");
+    print("\n[6] this console, through the GHCB\n");
 
     guest::build_guest_page_tables();
     guest::build_guest_vmsa();
     guest::grant_guest_pages();
-    print("[7] VMPL2 has its pages\n");
+    print("[7] the VMPL2 guest has its pages\n");
 
     guest::register_guest_vmsa();
     guest::run_guest();
     let call = guest::serve_request();
-    print("[8] VMPL2 called ");
-    print_hex(call);
     guest::run_guest();
     guest::check_guest_finished();
+    print("[8] VMPL2 made call ");
+    print_hex(call);
     print(", was answered and has finished\n");
 
     print("[9] success\n");

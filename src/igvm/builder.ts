@@ -1,6 +1,6 @@
 /** Building an IGVM file from scratch. */
 import { CvmError } from '../base/index.ts';
-import { specOf, writeFields } from './codec.ts';
+import { blankHeader, specOf, writeFields } from './codec.ts';
 import { crc32 } from './crc32.ts';
 import { bodyLength, paddingLength, writeHeader } from './write.ts';
 import {
@@ -51,9 +51,9 @@ export function makeHeader<T extends StructuredType>(
   ignorable = false,
 ): StructuredHeader<T> {
   const spec = specOf(type);
-  const header: Record<string, unknown> = { ...common(spec.type, ignorable), type };
+  const header = Object.assign(blankHeader(type), common(spec.type, ignorable));
   for (const field of spec.structure.fields)
-    header[field.name] = field.type === 'bytes' ? new Uint8Array(field.size) : field.type === 'u64' ? 0n : 0;
+    if (field.type === 'bytes') header[field.name] = new Uint8Array(field.size);
   for (const [name, value] of Object.entries(fields)) {
     spec.structure.field(name);
     if (value !== undefined) header[name] = value;

@@ -3,7 +3,7 @@ import { readField, writeField } from '../base/index.ts';
 import type { Field, Structure } from '../base/index.ts';
 import { HEADERS } from './tables.ts';
 import type { HeaderSpec } from './tables.ts';
-import type { AnyStructuredHeader, StructuredType } from './types.ts';
+import type { AnyStructuredHeader, HeaderCommon, StructuredType } from './types.ts';
 
 /** u8..u32 as number, u64 as bigint, byte arrays as views. */
 export type FieldValue = number | bigint | Uint8Array;
@@ -15,6 +15,36 @@ for (const name of Object.keys(HEADERS) as StructuredType[]) byNumber.set(HEADER
 
 /** Name of a header type number (optional bit already removed). */
 export const typeName = (type: number): StructuredType | undefined => byNumber.get(type);
+
+/** One object of the right shape for each type: copying it is several times faster than adding properties. */
+const templates = new Map<StructuredType, Readonly<Record<string, unknown>>>();
+
+/** A header of `type` with every property in place and zero (byte arrays empty), to be filled in. */
+export function blankHeader(type: StructuredType): Record<string, unknown> {
+  let template = templates.get(type);
+  if (!template) {
+    const fields = specOf(type).structure.fields.map((field) => [field.name, blankValue(field)] as const);
+    const common: HeaderCommon = {
+      index: -1,
+      section: 'directive',
+      rawType: 0,
+      ignorable: false,
+      offset: 0,
+      length: 0,
+      padding: undefined,
+      data: undefined,
+    };
+    template = { ...common, type, ...Object.fromEntries(fields) };
+    templates.set(type, template);
+  }
+  return { ...template };
+}
+
+function blankValue(field: Field): FieldValue {
+  if (field.type === 'bytes') return EMPTY;
+  return field.type === 'u64' ? 0n : 0;
+}
+const EMPTY = new Uint8Array();
 
 /** Reads every field of `table` at `base` into `into`. One view for the whole file keeps large files fast. */
 export function readFields(

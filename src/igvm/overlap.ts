@@ -36,8 +36,10 @@ export function findOverlaps(headers: readonly IgvmHeader[], findings: Findings)
       if (size) add(header.index, header.gpa, pageNumber(size), header.compatibilityMask);
     }
   }
-  // The usual file lists its pages in rising order or nearly so: the sort is cheap.
-  const order = Uint32Array.from(starts.keys()).sort((a, b) => starts[a]! - starts[b]!);
+  const order = new Uint32Array(starts.length).map((_, index) => index);
+  // The usual file lists its pages in rising order.
+  if (starts.some((start, index) => index > 0 && start < starts[index - 1]!))
+    order.sort((a, b) => starts[a]! - starts[b]!);
   const reported = new Set<number>();
   for (let bit = 0; bit < 32; bit++) {
     const mask = 1 << bit;

@@ -1,6 +1,6 @@
 /** Reading an IGVM file: bytes to typed headers, whatever state the bytes are in. */
 import { hex } from '../base/index.ts';
-import { readFields, specOf, typeName } from './codec.ts';
+import { blankHeader, readFields, specOf, typeName } from './codec.ts';
 import { crc32 } from './crc32.ts';
 import { dataRange } from './data.ts';
 import { Findings } from './findings.ts';
@@ -228,6 +228,9 @@ function oddPadding(bytes: Uint8Array, from: number, to: number, bodyLength: num
   return bytes.subarray(from, to);
 }
 
+/** A hostile file may have one string of hundreds of megabytes. */
+const TEXT_LIMIT = 1 << 16;
+
 function readHeader(
   bytes: Uint8Array,
   view: DataView,
@@ -241,7 +244,14 @@ function readHeader(
   if (name !== undefined) {
     const table = specOf(name).structure;
     if (bodyLength === table.size) {
-      const header: Record<string, unknown> = { ...common, type: name };
+      const header = blankHeader(name);
+      header['index'] = common.index;
+      header['section'] = common.section;
+      header['rawType'] = common.rawType;
+      header['ignorable'] = common.ignorable;
+      header['offset'] = common.offset;
+      header['length'] = common.length;
+      header['padding'] = common.padding;
       readFields(table, bytes, view, at, header);
       return header as unknown as IgvmHeader;
     }
@@ -255,7 +265,12 @@ function readHeader(
   }
   const body = bytes.subarray(at, at + bodyLength);
   if (type === VERSION_STRING_TYPE)
-    return { ...common, type: 'VERSION_STRING', body, text: new TextDecoder().decode(body) };
+    return {
+      ...common,
+      type: 'VERSION_STRING',
+      body,
+      text: new TextDecoder().decode(body.subarray(0, TEXT_LIMIT)),
+    };
   return { ...common, type: 'UNKNOWN', name, body };
 }
 

@@ -40,7 +40,7 @@ export type AnyStructuredHeader = { [T in StructuredType]: StructuredHeader<T> }
 export interface VersionStringHeader extends HeaderCommon {
   readonly type: 'VERSION_STRING';
   readonly body: Uint8Array;
-  /** `body` as UTF-8, damaged sequences replaced. */
+  /** `body` (its first 64 KiB) as UTF-8, damaged sequences replaced. */
   readonly text: string;
 }
 

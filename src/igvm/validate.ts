@@ -253,8 +253,11 @@ function checkData(header: IgvmHeader, { file, byMask, findings }: ValidationCon
 }
 
 function isUtf8(bytes: Uint8Array): boolean {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
   try {
-    new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    for (let at = 0; at < bytes.length; at += 1 << 16)
+      decoder.decode(bytes.subarray(at, at + (1 << 16)), { stream: true });
+    decoder.decode();
     return true;
   } catch {
     return false;

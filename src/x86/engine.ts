@@ -279,7 +279,10 @@ export class Engine {
         cpu.nextRip = cpu.mode === MODE.code64 ? next & MASK64 : next & 0xffff_ffffn;
         const index = memory.view.getUint16(op + MICRO_OP.helper, true);
         if (this.#helpers[index]!(cpu, view) === true) return 2;
-        return leaving() || cpu.u32(STATE.interruptShadow) ? 1 : 0;
+        // An interrupt shadow, or TF just set, ends with the next instruction: back to where it is counted.
+        const watched =
+          cpu.u32(STATE.interruptShadow) !== 0 || (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
+        return leaving() || watched ? 1 : 0;
       },
       enter: (ip: bigint) => this.#enter(u(ip)),
     };

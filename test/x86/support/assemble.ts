@@ -52,6 +52,7 @@ const enumNames = (table: object): Map<string, number> =>
       .map(([number, name]) => [String(name).toLowerCase(), Number(number)]),
   );
 const REGISTERS = enumNames(Register);
+for (let i = 8; i < 16; i++) REGISTERS.set(`r${i}b`, REGISTERS.get(`r${i}l`)!);
 const kindName = (kind: OpCodeOperandKind): string => (OpCodeOperandKind as unknown as string[])[kind]!;
 
 const SIZES: Record<string, number | 'far'> = {

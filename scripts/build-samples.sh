@@ -83,7 +83,7 @@ fi
 cd "$ROOT/samples"
 SOURCES=mini-svsm/src
 for unit in entry guest; do
-  "$AS" --64 -g --gdwarf-4 --debug-prefix-map="$PWD=/cvm-samples" "$SOURCES/$unit.s" -o "$WORK/$unit.o"
+  "$AS" --64 -g --gdwarf-4 --strip-local-absolute --debug-prefix-map="$PWD=/cvm-samples" "$SOURCES/$unit.s" -o "$WORK/$unit.o"
 done
 
 # build NAME [BROKEN]

@@ -7,22 +7,11 @@ export interface SectionData {
   readonly fileOffset: number;
 }
 
-const utf8 = new TextDecoder('utf-8');
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** Text of `bytes[start, end)`; invalid UTF-8 becomes U+FFFD. */
-export function decodeText(bytes: Uint8Array, start: number, end: number): string {
-  // Names are nearly always short ASCII, where one fromCharCode call beats a TextDecoder.
-  if (end - start < 64) {
-    let text = '';
-    for (let i = start; i < end; i++) {
-      const byte = bytes[i]!;
-      if (byte > 0x7f) return utf8.decode(bytes.subarray(start, end));
-      text += String.fromCharCode(byte);
-    }
-    return text;
-  }
-  return utf8.decode(bytes.subarray(start, end));
-}
+export const decodeText = (bytes: Uint8Array, start: number, end: number): string =>
+  utf8.decode(bytes.subarray(start, end));
 
 /** Longest string taken from a string table; the longest mangled Rust names are some 10 KB. */
 export const MAX_STRING = 16_384;
@@ -31,9 +20,9 @@ export const MAX_STRING = 16_384;
 export function stringAt(bytes: Uint8Array, at: number, max = MAX_STRING): string {
   if (!(at >= 0 && at < bytes.length)) return '';
   const limit = Math.min(bytes.length, at + max);
-  let end = at;
-  while (end < limit && bytes[end] !== 0) end++;
-  return decodeText(bytes, at, end);
+  // Searching only up to the limit keeps tables without any NUL cheap.
+  const nul = bytes.subarray(at, limit).indexOf(0);
+  return decodeText(bytes, at, nul < 0 ? limit : at + nul);
 }
 
 /**
@@ -152,9 +141,9 @@ export class Cursor {
   /** Skips a NUL-terminated string and returns its start. */
   skipString(): number {
     const start = this.pos;
-    const nul = this.bytes.indexOf(0, start);
-    if (nul < 0 || nul >= this.end) this.fail('dwarf-truncated', 'a string has no end');
-    this.pos = nul + 1;
+    const nul = this.bytes.subarray(start, this.end).indexOf(0);
+    if (nul < 0) this.fail('dwarf-truncated', 'a string has no end');
+    this.pos = start + nul + 1;
     return start;
   }
 

@@ -123,6 +123,6 @@ describe('hostile ELF files', () => {
       copy[at + 8] = 0x7f;
       exercise(withSection('.debug_line', copy));
     }
-    expect(Number(process.hrtime.bigint() - start) / 1e9).toBeLessThan(20);
+    expect(Number(process.hrtime.bigint() - start) / 1e9).toBeLessThan(15);
   });
 });

@@ -1,4 +1,4 @@
-import { stringAt, Cursor } from '../cursor.ts';
+import { stringAt, Cursor, type SectionData } from '../cursor.ts';
 import * as D from './constants.ts';
 import type { DwarfSections } from './sections.ts';
 
@@ -157,17 +157,17 @@ export function readForm(
   }
 }
 
-/** Text of a string-class value; `undefined` if it is none or lies in a file we do not have. */
+/** Text of a string-class value read from section `inline`; `undefined` if it is none or lies in a file we do not have. */
 export function resolveString(
   sections: DwarfSections,
-  cursor: Cursor,
+  inline: SectionData,
   value: FormValue,
   encoding: Encoding,
   stringOffsetsBase: number | undefined,
 ): string | undefined {
   switch (value.class) {
     case 'string':
-      return stringAt(cursor.bytes, value.value);
+      return stringAt(inline.bytes, value.value);
     case 'strp':
       return sections.get('str') && stringAt(sections.get('str')!.bytes, value.value);
     case 'lineStrp':

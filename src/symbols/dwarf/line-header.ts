@@ -152,7 +152,7 @@ function* readEntries(sections: DwarfSections, cursor: Cursor, encoding: Encodin
     for (let column = 0; column < format.length; column += 2) {
       readForm(cursor, format[column + 1]!, encoding, 0, value);
       if (format[column] === D.DW_LNCT_path)
-        row.path = resolveString(sections, cursor, value, encoding, undefined) ?? '';
+        row.path = resolveString(sections, cursor.section, value, encoding, undefined) ?? '';
       else if (format[column] === D.DW_LNCT_directory_index) row.directory = value.value;
       else if (format[column] === D.DW_LNCT_MD5 && value.class === 'block' && value.length === 16)
         row.md5 = bytesToHex(cursor.bytes.subarray(value.value, value.value + 16));

@@ -18,8 +18,8 @@ export type DwarfSectionName =
 const LIMITS = {
   /** Unit headers in .debug_info. */
   units: 1 << 20,
-  /** Abbreviation declarations. */
-  abbreviations: 1 << 23,
+  /** Bytes of abbreviation tables gone through. */
+  abbreviationBytes: 1 << 27,
   /** Address ranges of units and of scopes. */
   ranges: 1 << 22,
   /** Directory and file entries in line tables. */

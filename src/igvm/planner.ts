@@ -23,8 +23,11 @@ import type { IgvmFile, IgvmHeader, StructuredHeader } from './types.ts';
  */
 const OPERATION_LIMIT = 1 << 21;
 
-/** Bound of one parameter area or error range, in bytes; real ones are a few pages. */
-const AREA_LIMIT = 1 << 26;
+/** Bound of all parameter areas and error ranges together, in bytes; real ones are a few pages. */
+const AREA_LIMIT = 1n << 27n;
+
+/** Bound of all VBS register lists together: 32 bytes a register, real files have some thirty. */
+const REGISTER_LIMIT = 1 << 20;
 
 const PAGE_KINDS: readonly LaunchPageType[] = ['normal', 'secrets', 'cpuid', 'cpuid-xf'];
 
@@ -77,6 +80,10 @@ export class Planner {
   private readonly contexts: VpContextOperation[] = [];
   private readonly contextAt = new Map<number, number>();
   private full = false;
+  private hasIdBlock = false;
+  /** Bytes of all parameter areas and error ranges so far. */
+  private areaBytes = 0n;
+  private registerBytes = 0;
 
   constructor(file: IgvmFile, options: LaunchOptions) {
     this.file = file;
@@ -161,7 +168,7 @@ export class Planner {
         if (this.applies(header.compatibilityMask)) this.errorRange(header);
         return;
       case 'SNP_ID_BLOCK':
-        if (this.applies(header.compatibilityMask)) this.push({ kind: 'id-block', directive });
+        if (this.applies(header.compatibilityMask)) this.idBlock(header);
         return;
       case 'UNKNOWN':
         if (!header.ignorable)
@@ -283,6 +290,14 @@ export class Planner {
       if (header.fileOffset === 0) this.error(header, 'igvm-data-range', 'a VP context must have data');
       return;
     }
+    if (format === 'vbs-registers' && (this.registerBytes += data.length) > REGISTER_LIMIT) {
+      this.error(
+        header,
+        'igvm-context-data',
+        `the VBS contexts have more than ${REGISTER_LIMIT / 32} registers`,
+      );
+      return;
+    }
     const vmsa = format === 'snp-vmsa';
     const operation: VpContextOperation = {
       kind: 'vp-context',
@@ -320,14 +335,7 @@ export class Planner {
     const size = header.numberOfBytes;
     if (size & 0xfffn)
       this.error(header, 'igvm-alignment', `the size ${hex(size)} is not a multiple of 4 KiB`);
-    if (size > BigInt(AREA_LIMIT)) {
-      this.error(
-        header,
-        'igvm-area-size',
-        `parameter area ${area} has ${size} bytes; the limit here is ${AREA_LIMIT}`,
-      );
-      return;
-    }
+    if (!this.takeArea(header, size)) return;
     this.areas.set(area, { size, inserted: false });
     const needs = size < BigInt(this.file.bytes.length) ? Number(size) : this.file.bytes.length;
     const data = this.dataOf(header, header.fileOffset, needs);
@@ -340,16 +348,29 @@ export class Planner {
     });
   }
 
+  private idBlock(header: StructuredHeader<'SNP_ID_BLOCK'>): void {
+    if (this.profile.name === 'qemu-kvm' && this.hasIdBlock)
+      this.error(header, 'igvm-id-block-twice', 'QEMU refuses a file with two ID blocks for one platform');
+    else this.push({ kind: 'id-block', directive: header.index });
+    this.hasIdBlock = true;
+  }
+
   private errorRange(header: StructuredHeader<'ERROR_RANGE'>): void {
     this.checkGpa(header, header.gpa);
     const size = header.sizeBytes;
-    if (size > AREA_LIMIT)
-      this.error(
-        header,
-        'igvm-area-size',
-        `the error range has ${size} bytes; the limit here is ${AREA_LIMIT}`,
-      );
-    else this.push({ kind: 'error-range', gpa: header.gpa, size, directive: header.index });
+    if (this.takeArea(header, BigInt(size)))
+      this.push({ kind: 'error-range', gpa: header.gpa, size, directive: header.index });
+  }
+
+  private takeArea(header: IgvmHeader, size: bigint): boolean {
+    this.areaBytes += size;
+    if (this.areaBytes <= AREA_LIMIT) return true;
+    this.error(
+      header,
+      'igvm-area-size',
+      `with these ${size} bytes the parameter areas and error ranges exceed the limit of ${AREA_LIMIT} bytes`,
+    );
+    return false;
   }
 
   private parameterInsert(header: StructuredHeader<'PARAMETER_INSERT'>): void {

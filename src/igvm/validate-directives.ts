@@ -21,7 +21,7 @@ const PARAMETER_SIZES: Partial<Record<ParameterType, number>> = {
 };
 
 /** Registers of one VBS context that are looked at; the largest known context has about thirty. */
-const REGISTER_LIMIT = 4096;
+const REGISTER_LIMIT = 64;
 
 interface Area {
   readonly size: bigint;

@@ -132,6 +132,14 @@ describe('QEMU', () => {
     expect(diagnostics.map(({ code }) => code)).toEqual(['igvm-qemu-vmsa']);
   });
 
+  it('refuses a second ID block', () => {
+    const builder = snp()
+      .add('SNP_ID_BLOCK', { compatibilityMask: SNP })
+      .add('SNP_ID_BLOCK', { compatibilityMask: SNP });
+    expect(plan(builder, 'qemu-kvm').diagnostics.map(({ code }) => code)).toEqual(['igvm-id-block-twice']);
+    expect(words(builder)).toEqual(['id-block', 'id-block']);
+  });
+
   it('warns of headers that QEMU does not know', () => {
     const builder = snp()
       .parameterArea(0, 0x1000n)

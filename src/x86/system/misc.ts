@@ -4,7 +4,7 @@ import { isCanonical } from '../cpu.ts';
 import type { Cpu } from '../cpu.ts';
 import { GuestException, VECTOR, VmExit, generalProtection, undefinedOpcode } from '../exceptions.ts';
 import type { Helper, HelperTable } from '../helper.ts';
-import { ARITHMETIC_FLAGS, FLAG, RAX, RBX, RCX, RDX } from '../layout.ts';
+import { ARITHMETIC_FLAGS, FLAG, RAX, RBX, RCX, RDX, STATE } from '../layout.ts';
 import type { OpView } from '../opview.ts';
 import { CR4, EFER } from './bits.ts';
 import { ecx, in64, requireCpl0, requireProtected } from './checks.ts';
@@ -181,16 +181,26 @@ const vmmcall: Helper = (cpu) => {
 
 // -- shadow stacks ------------------------------------------------------------------------------------------
 
+/** Shadow stacks are on at this privilege: CR4.CET and SH_STK_EN of S_CET or U_CET (APM vol. 2, §18.2). */
+const shadowStacksOn = (cpu: Cpu): boolean =>
+  (cpu.cr4 & CR4.CET) !== 0 && (cpu.u32(cpu.cpl === 3 ? STATE.uCet : STATE.sCet) & 1) !== 0;
+
 const rdssp: Helper = (cpu) => {
   // A NOP while shadow stacks are off (APM vol. 3, RDSSP).
-  if ((cpu.cr4 & CR4.CET) !== 0) shadowStacks(cpu);
+  if (shadowStacksOn(cpu)) shadowStacks(cpu);
 };
 const shadowStack: Helper = (cpu) => {
+  if (!shadowStacksOn(cpu)) throw undefinedOpcode();
+  shadowStacks(cpu);
+};
+/** WRUSS writes user shadow stacks whether or not the supervisor has its own. */
+const wruss: Helper = (cpu) => {
   if ((cpu.cr4 & CR4.CET) === 0) throw undefinedOpcode();
+  requireCpl0(cpu);
   shadowStacks(cpu);
 };
 const shadowStacks = (cpu: Cpu): never => {
-  throw new NotImplemented('shadow stacks (CR4.CET is set)', { rip: cpu.rip });
+  throw new NotImplemented('shadow stacks (CET)', { rip: cpu.rip });
 };
 
 // -- what cannot be executed ----------------------------------------------------------------------------------
@@ -256,7 +266,7 @@ export const MISC_HELPERS: HelperTable = {
   rdssp,
   incssp: shadowStack,
   wrss: shadowStack,
-  wruss: shadowStack,
+  wruss,
   rstorssp: shadowStack,
   saveprevssp: shadowStack,
   setssbsy: shadowStack,

@@ -1,4 +1,5 @@
 /** RDMSR, WRMSR and the time-stamp counter (APM vol. 2, appendix A; APM vol. 3). */
+import { NotImplemented } from '../../base/index.ts';
 import { isCanonical } from '../cpu.ts';
 import type { Cpu } from '../cpu.ts';
 import { generalProtection, undefinedOpcode } from '../exceptions.ts';
@@ -35,7 +36,7 @@ export const MSR = {
 } as const;
 
 /** How a value is checked before it is kept. */
-type Rule = 'any' | 'canonical' | 'low32' | 'pat' | 'zero';
+type Rule = 'any' | 'canonical' | 'low32' | 'pat' | 'zero' | 'cet';
 
 const KEPT = new Map<number, readonly [offset: number, rule: Rule]>([
   [MSR.SYSENTER_CS, [STATE.sysenterCs, 'low32']],
@@ -43,8 +44,8 @@ const KEPT = new Map<number, readonly [offset: number, rule: Rule]>([
   [MSR.SYSENTER_EIP, [STATE.sysenterEip, 'canonical']],
   [MSR.DEBUGCTL, [STATE.debugCtl, 'any']],
   [MSR.PAT, [STATE.pat, 'pat']],
-  [MSR.U_CET, [STATE.uCet, 'any']],
-  [MSR.S_CET, [STATE.sCet, 'any']],
+  [MSR.U_CET, [STATE.uCet, 'cet']],
+  [MSR.S_CET, [STATE.sCet, 'cet']],
   [MSR.PL0_SSP, [STATE.pl0Ssp, 'canonical']],
   [MSR.PL1_SSP, [STATE.pl1Ssp, 'canonical']],
   [MSR.PL2_SSP, [STATE.pl2Ssp, 'canonical']],
@@ -102,6 +103,10 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): void {
       break;
     case 'zero':
       if (value !== 0n) throw generalProtection(0);
+      break;
+    case 'cet':
+      // Enabling shadow stacks changes every CALL and RET: not silently.
+      if ((value & 1n) !== 0n) throw new NotImplemented('shadow stacks (CET)', { rip: cpu.rip });
       break;
     case 'any':
       break;

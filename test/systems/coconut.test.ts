@@ -66,7 +66,7 @@ function boot(vcpus: number) {
 describe.runIf(folder)('COCONUT-SVSM without firmware', () => {
   it('has the digest that igvmmeasure gives, in measure/ and in the machine', () => {
     const { machine, image } = boot(1);
-    const { digest } = measureIgvm(image, { platform: 'snp' }, nodeCrypto);
+    const { digest } = measureIgvm(image, { platformType: 'SEV_SNP' }, nodeCrypto);
     expect(bytesToHex(machine.launchDigest)).toBe(bytesToHex(digest));
     const readme = join(folder!, 'igvmmeasure-verbose.txt');
     if (existsSync(readme)) expect(readFileSync(readme, 'utf8').toLowerCase()).toContain(bytesToHex(digest));

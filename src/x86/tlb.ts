@@ -6,11 +6,26 @@
  * decoded instructions, so that the first such write comes here.
  */
 import { NotImplemented } from '../base/index.ts';
+import { isCanonical } from './cpu.ts';
 import type { Cpu, Privilege } from './cpu.ts';
-import { CONTEXT, FLAG, STATE, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_SETS, TLB_SET_SIZE } from './layout.ts';
+import { GuestException, VECTOR } from './exceptions.ts';
+import {
+  CONTEXT,
+  FLAG,
+  MODE,
+  RSP,
+  SS,
+  STATE,
+  TLB_ENTRIES,
+  TLB_ENTRY_SIZE,
+  TLB_SETS,
+  TLB_SET_SIZE,
+} from './layout.ts';
+import { MICRO_OP } from './microop.ts';
 import type { Access, DevicePage } from './platform.ts';
 import { permissions, walk } from './system/paging.ts';
 
+const CR4_LA57 = 1 << 12;
 const CR4_SMAP = 1 << 21;
 const INVALID = 1n;
 const TAG = { read: 0, write: 1, execute: 2 } as const;
@@ -71,9 +86,20 @@ interface Reached {
 }
 const reached: Reached = { host: 0, device: undefined, gpa: 0 };
 
+/** A non-canonical operand of the stack segment raises #SS where others raise #GP (APM vol. 2, §8.2.12). */
+function checkStackAddress(cpu: Cpu, linear: bigint): void {
+  if (isCanonical(linear) || (cpu.cr4 & CR4_LA57) !== 0 || cpu.mode !== MODE.code64) return;
+  const op = cpu.u32(STATE.currentOp);
+  if (op === 0) return;
+  // PUSH and POP of a memory operand have two: the stack's own is the one just at RSP.
+  const atStack = BigInt.asUintN(64, linear + 8n - cpu.reg(RSP)) <= 8n;
+  if (atStack || cpu.memory.u8[op + MICRO_OP.segment] === SS) throw new GuestException(VECTOR.SS, 0);
+}
+
 /** Decides an access; the result is in `reached` until the next call. */
 function fill(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege): Reached {
   const offset = Number(linear & 0xfffn);
+  if (privilege === 'current' && access !== 'execute') checkStackAddress(cpu, linear);
   const translation = walk(cpu, linear, access, privilege);
   const user = privilege === 'current' && cpu.cpl === 3;
   const page = cpu.platform.page(cpu, {

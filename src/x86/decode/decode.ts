@@ -40,6 +40,9 @@ const JUMPS: ReadonlySet<string> = new Set([
 const BASE16 = [3, 3, 5, 5, 6, 7, 5, 3] as const;
 const INDEX16 = [6, 7, 6, 7, -1, -1, -1, -1] as const;
 
+/** Numbers of the `bit_string` helper. */
+const BIT_STRING = ['bt', 'bts', 'btr', 'btc'];
+
 const FAR_POINTER_SEGMENT: Readonly<Record<number, number>> = { 0xc4: 0, 0xc5: 3, 0xb2: 2, 0xb4: 4, 0xb5: 5 };
 
 class Decoder {
@@ -59,6 +62,8 @@ class Decoder {
   #opcode = 0;
   #relative = false;
   #ripRelative = false;
+  /** The instruction became a helper of another name, but LOCK may precede it. */
+  #lockable = false;
 
   decode(
     code: Uint8Array,
@@ -80,6 +85,7 @@ class Decoder {
     this.#modrm = 0;
     this.#relative = false;
     this.#ripRelative = false;
+    this.#lockable = false;
     op.name = 'ud';
     op.helper = true;
     op.form = 'none';
@@ -217,7 +223,8 @@ class Decoder {
         this.#modrm = this.#byte();
         return mode64 ? MOVSXD : PRIMARY[byte]!;
       case 0x90:
-        return this.#rex & 1 ? PRIMARY[byte]! : op.rep === 3 ? PAUSE : NOP;
+        // PAUSE also with REX.B, as processors have it.
+        return op.rep === 3 ? PAUSE : this.#rex & 1 ? PRIMARY[byte]! : NOP;
     }
     const entry = PRIMARY[byte]!;
     return entry.modrm ? this.#withModrm(entry, 0) : entry;
@@ -354,7 +361,7 @@ class Decoder {
     if (op.lock) {
       const memory = op.form === 'm' || op.form === 'mr' || op.form === 'mi';
       if (op.name === 'mov_from_cr' || op.name === 'mov_to_cr') op.lock = false;
-      else if (!memory || !LOCKABLE.has(op.name)) return this.#fault('ud');
+      else if (!memory || !(LOCKABLE.has(op.name) || this.#lockable)) return this.#fault('ud');
     }
     op.endsBlock = op.helper || JUMPS.has(op.name);
     if (entry.kind === KIND.unimplemented) this.#fault('unimplemented');
@@ -523,6 +530,16 @@ class Decoder {
     return 'm';
   }
 
+  /** The effective address wraps at less than the code's own width. */
+  #narrowAddress(): boolean {
+    return this.#addressSize === 2 || (this.#addressSize === 4 && this.#mode === MODE.code64);
+  }
+
+  #toHelper(name: string): void {
+    this.#op.name = name;
+    this.#op.helper = true;
+  }
+
   /** What the maps cannot say. */
   #special(wide: boolean): void {
     const op = this.#op;
@@ -530,13 +547,36 @@ class Decoder {
       case 'nop':
         op.form = 'none';
         break;
+      case 'push':
+      case 'call_ind':
+        if (op.form === 'r') op.segment = SS;
+        break;
+      case 'push_imm':
+      case 'call':
+      case 'ret':
+      case 'ret_imm':
+      case 'leave':
+      case 'enter':
+        op.segment = SS;
+        break;
       case 'pop':
         // An RSP base is the incremented one (APM vol. 3, POP).
-        if (op.form === 'm' && op.base === gpr(RSP)) op.displacement = (op.displacement + op.size) | 0;
+        if (op.form === 'r') op.segment = SS;
+        else if (op.base === gpr(RSP)) op.displacement = (op.displacement + op.size) | 0;
         break;
       case 'xlat':
         op.form = 'm';
         op.base = gpr(3);
+        if (this.#narrowAddress()) this.#toHelper('xlat_narrow');
+        break;
+      case 'bt':
+      case 'bts':
+      case 'btr':
+      case 'btc':
+        if (op.form !== 'mr' || !this.#narrowAddress()) break;
+        op.condition = BIT_STRING.indexOf(op.name);
+        this.#lockable = op.name !== 'bt';
+        this.#toHelper('bit_string');
         break;
       case 'load_far_pointer':
         op.condition = FAR_POINTER_SEGMENT[this.#opcode]!;
@@ -559,9 +599,6 @@ class Decoder {
         break;
       case 'invpcid':
         if (this.#mode !== MODE.code64) op.size = 4;
-        break;
-      case 'bswap':
-        // Undefined with a 16-bit operand; processors clear the register.
         break;
     }
   }

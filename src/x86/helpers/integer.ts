@@ -57,6 +57,31 @@ const movMoffs: Helper = (cpu, op) => {
   else cpu.writeRegister(gpr(RAX), op.size, cpu.load(at, op.size));
 };
 
+/**
+ * BT, BTS, BTR, BTC of a bit string whose address is narrower than the code's own: the sum of operand
+ * and bit offset is cut to the address size. `condition`: 0 BT, 1 BTS, 2 BTR, 3 BTC.
+ */
+const bitString: Helper = (cpu, op) => {
+  const { size } = op;
+  const bits = BigInt(size * 8);
+  const index = BigInt.asIntN(size * 8, cpu.readRegister(op.b, size));
+  const unit = index >> BigInt(Math.log2(size * 8));
+  const offset = BigInt.asUintN(op.addressSize * 8, cpu.effectiveAddress(op) + unit * BigInt(size));
+  const write = op.condition !== 0;
+  const at = cpu.segmented(op.segment, offset, size, write);
+  const old = write ? cpu.loadForWrite(at, size) : cpu.load(at, size);
+  const bit = 1n << (index & (bits - 1n));
+  if (write)
+    cpu.store(at, size, op.condition === 1 ? old | bit : op.condition === 2 ? old & ~bit : old ^ bit);
+  cpu.changeFlags(FLAG.CF, (old & bit) !== 0n ? FLAG.CF : 0);
+};
+
+/** XLAT with an address narrower than the code's own. */
+const xlatNarrow: Helper = (cpu, op) => {
+  const offset = BigInt.asUintN(op.addressSize * 8, cpu.effectiveAddress(op) + BigInt(cpu.u8(gpr(RAX))));
+  cpu.setU8(gpr(RAX), Number(cpu.load(cpu.segmented(op.segment, offset, 1, false), 1)));
+};
+
 // -- stack frames -----------------------------------------------------------------------------------
 
 const stackMask = (cpu: Cpu): bigint => cpu.u64(STATE.stackMask);
@@ -92,20 +117,28 @@ const popa: Helper = (cpu, op) => {
   setStackPointer(cpu, top + BigInt(8 * op.size));
 };
 
-/** ENTER: `immediate` bytes of locals, `condition` the nesting level. */
+/**
+ * ENTER: `immediate` bytes of locals, `condition` the nesting level. As the manual has it, each push is
+ * a store of its own, and a last write check of the new stack top comes before the registers change.
+ */
 const enter: Helper = (cpu, op) => {
   const { size } = op;
   const level = op.condition & 31;
-  const mask = stackMask(cpu);
-  const frame = ((cpu.reg(RSP) & mask) - BigInt(size)) & mask;
-  const values = [cpu.readRegister(gpr(RBP), size)];
-  const base = cpu.reg(RBP) & mask;
-  for (let i = 1; i < level; i++)
-    values.push(cpu.load(stackAt(cpu, base - BigInt(i * size), size, false), size));
-  if (level > 0) values.push(frame);
-  const below = pushAll(cpu, size, values);
+  const width = BigInt(size);
+  let top = cpu.reg(RSP) & stackMask(cpu);
+  const push = (value: bigint): void => {
+    top -= width;
+    cpu.store(stackAt(cpu, top, size, true), size, value);
+  };
+  push(cpu.readRegister(gpr(RBP), size));
+  const frame = top & stackMask(cpu);
+  const base = cpu.reg(RBP) & stackMask(cpu);
+  for (let i = 1; i < level; i++) push(cpu.load(stackAt(cpu, base - BigInt(i) * width, size, false), size));
+  if (level > 0) push(frame);
+  top -= op.immediate;
+  cpu.probe(stackAt(cpu, top, size, true), size, 'write');
   cpu.writeRegister(gpr(RBP), size, frame);
-  setStackPointer(cpu, below - op.immediate);
+  setStackPointer(cpu, top);
 };
 
 export const INTEGER_HELPERS = {
@@ -113,6 +146,8 @@ export const INTEGER_HELPERS = {
   cmpxchg8b,
   cmpxchg16b,
   mov_moffs: movMoffs,
+  bit_string: bitString,
+  xlat_narrow: xlatNarrow,
   pusha,
   popa,
   enter,

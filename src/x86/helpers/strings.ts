@@ -156,27 +156,31 @@ const lods: Helper = (cpu, op) => {
 
 const goesOn = (op: OpView, equal: boolean): boolean => equal === (op.rep === 3);
 
-const scas: Helper = (cpu, op) => {
-  const by = step(cpu, op);
-  return repeat(cpu, op, () => {
-    const accumulator = cpu.readRegister(gpr(RAX), op.size);
-    const value = cpu.load(destination(cpu, op, false), op.size);
-    setSubtractFlags(cpu, op.size, accumulator, value);
-    advance(cpu, op, RDI, by);
-    return goesOn(op, accumulator === value);
-  });
-};
-
-const cmps: Helper = (cpu, op) => {
-  const by = step(cpu, op);
-  return repeat(cpu, op, () => {
-    const first = cpu.load(source(cpu, op), op.size);
-    const second = cpu.load(destination(cpu, op, false), op.size);
-    setSubtractFlags(cpu, op.size, first, second);
-    advance(cpu, op, RSI, by);
-    advance(cpu, op, RDI, by);
-    return goesOn(op, first === second);
-  });
-};
+/**
+ * SCAS and CMPS. The destination is read first, and a fault restores the flags of before the
+ * instruction (they are no input of it), both as processors do.
+ */
+const compare =
+  (name: 'scas' | 'cmps'): Helper =>
+  (cpu, op) => {
+    const { size } = op;
+    const by = step(cpu, op);
+    let first = 0n;
+    let second = 0n;
+    let compared = false;
+    const partly = repeat(cpu, op, () => {
+      const value = cpu.load(destination(cpu, op, false), size);
+      first = name === 'scas' ? cpu.readRegister(gpr(RAX), size) : cpu.load(source(cpu, op), size);
+      second = value;
+      compared = true;
+      if (name === 'cmps') advance(cpu, op, RSI, by);
+      advance(cpu, op, RDI, by);
+      return goesOn(op, first === second);
+    });
+    if (compared) setSubtractFlags(cpu, size, first, second);
+    return partly;
+  };
+const scas = compare('scas');
+const cmps = compare('cmps');
 
 export const STRING_HELPERS = { movs, stos, lods, scas, cmps };

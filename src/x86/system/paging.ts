@@ -260,15 +260,14 @@ function entryAddress(
   peek: boolean,
 ): number {
   const offset = gpa % 4096;
-  const grant = cpu.platform.page(cpu, {
-    gpa: gpa - offset,
-    encrypted: cpu.platform.encryptionBit !== undefined,
-    access,
-    user: false,
-    pageTable: true,
-    linear,
-    ...(peek ? { peek } : {}),
-  });
+  const encrypted = cpu.platform.encryptionBit !== undefined;
+  const page = gpa - offset;
+  const grant = cpu.platform.page(
+    cpu,
+    peek
+      ? { gpa: page, encrypted, access, user: false, pageTable: true, linear, peek }
+      : { gpa: page, encrypted, access, user: false, pageTable: true, linear },
+  );
   if ('device' in grant)
     throw new NotImplemented('page tables in device memory', { gpa: BigInt(gpa), rip: cpu.rip });
   return grant.frame + offset;

@@ -41,11 +41,9 @@ export class Execution {
     const wanted = slice.instructions;
     const before = machine.retired;
     let stop = machine.run(wanted);
+    // The machine passes over what it has reported itself; where a pause or the entry stands only we know.
     if (stop.reason === 'breakpoint' && this.isRepeated(stop)) stop = machine.run(wanted);
     slice.done(machine.retired - before);
-    if (stop.reason === 'budget' && this.held.has(linearRip(stop.thread.cpu)) && !this.isRepeated(stop))
-      // The number ran out right before a breakpoint: the same place, the same stop.
-      stop = { ...stop, reason: 'breakpoint' };
     if (stop.reason === 'breakpoint') this.seen(stop.thread);
     return stop;
   }

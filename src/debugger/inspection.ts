@@ -118,7 +118,7 @@ export class Inspection {
       const { frame } = handle;
       const position =
         this.session.sources.inFile(lines[i]) ??
-        this.session.sources.inDisassembly(guest.machine, guest.symbols, thread, frame.rip);
+        this.session.sources.inDisassembly(guest.machine, guest.symbols, thread, frame.lookup);
       const symbol = guest.symbols.functionAt(frame.lookup) ?? guest.symbols.symbolAt(frame.lookup);
       const image = guest.symbols.imageAt(frame.lookup);
       return {

@@ -35,12 +35,8 @@ export function registerModuleRequests(session: ModuleGround): void {
     };
   });
   connection.handle('loadedSources', () => {
-    const paths = new Set(
-      session
-        .guest()
-        .symbols.sources()
-        .map(({ path }) => path),
-    );
+    const recorded = session.guest().symbols.sources();
+    const paths = new Set(recorded.map(({ path }) => path).filter((path) => path !== ''));
     return { sources: [...paths].slice(0, MAX_SOURCES).map(fileSource) };
   });
   connection.handle('source', ({ source, sourceReference }) =>

@@ -43,6 +43,9 @@ export class Slices {
       this.next = undefined;
       next?.();
     };
+    // Through the other end and back: Node hands a port up to a thousand messages in a row before it looks
+    // at anything else, so a port that answers itself would starve the client.
+    this.channel.port2.onmessage = ({ data }) => this.channel.port2.postMessage(data);
     // Node keeps the process alive for a port that listens; an idle debugger should not.
     this.hold(false);
   }
@@ -66,13 +69,15 @@ export class Slices {
   private yield(next: () => void): void {
     this.next = next;
     this.hold(true);
-    this.channel.port2.postMessage(++this.turn);
+    this.channel.port1.postMessage(++this.turn);
   }
 
   private hold(alive: boolean): void {
-    const port = this.channel.port1 as MessagePort & { ref?(): void; unref?(): void };
-    if (alive) port.ref?.();
-    else port.unref?.();
+    for (const end of [this.channel.port1, this.channel.port2]) {
+      const port = end as MessagePort & { ref?(): void; unref?(): void };
+      if (alive) port.ref?.();
+      else port.unref?.();
+    }
   }
 
   private slice(): Slice {

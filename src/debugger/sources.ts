@@ -79,7 +79,9 @@ export class Sources {
       if (readable < length) return undefined;
       listing = this.add(key, range.name, range.start, bytes, codeBits(thread.cpu), symbols);
     }
-    const index = listing.addresses.indexOf(address);
+    // A return address may lie behind the function: the line is that of the call.
+    let index = listing.addresses.length - 1;
+    while (index >= 0 && !(listing.addresses[index]! <= address)) index--;
     return {
       source: {
         name: `${listing.name} (disassembly)`,

@@ -1,9 +1,17 @@
 /** A typed DAP client over a session in the same thread, and a log of the conversation. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import type { DebugProtocol as P } from '@vscode/debugprotocol';
 import type { FileAccess, Host } from '../../src/base/index.ts';
 import { nodeHost } from '../../src/base/node.ts';
 import type { Command, EventName, Events, Requests } from '../../src/debugger/dap/protocol.ts';
 import { DebugSession } from '../../src/debugger/session.ts';
+import { initSymbols } from '../../src/symbols/index.ts';
+
+// The bundler puts the demangler into the bundles; here it comes from the package.
+await initSymbols(
+  readFileSync(createRequire(import.meta.url).resolve('gecko-profiler-demangle/index_bg.wasm')),
+);
 
 type Args<K extends Command> = Partial<Requests[K][0]> | Record<string, unknown>;
 type Body<K extends Command> = Requests[K][1] extends infer B ? Exclude<B, undefined> : never;

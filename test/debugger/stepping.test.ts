@@ -1,0 +1,356 @@
+/** Breakpoints and steps on a guest of the test's own: what stops where, by the text of the line. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { Client, memoryHost } from './client.ts';
+import { RUNTIME, SOURCE_PATH, bytesOf, testGuest } from './guest.ts';
+import type { TestGuest } from './guest.ts';
+
+const FACTORIAL = testGuest(`
+start:
+  mov edi, 5                      ; first line
+  call factorial                  ; calls factorial
+  mov r12, rax                    ; back in start
+  mov ecx, 1000                   ; before the loop
+_again:
+  dec ecx                         ; loop body
+  jnz _again                       ; loop end
+  call leaf                       ; calls leaf
+  nop                             ; behind leaf
+  call ghcb_setup                 ; sets up
+  lea rsi, [rip+message]          ; takes the text
+  call print_text                 ; prints
+  mov edi, 0x10                   ; success
+  call debug_exit                 ; exits
+message:
+  ${bytesOf('hello, debugger\n')}
+factorial:
+  push rbp                        ; factorial's first
+  mov rbp, rsp                    ; sets up the frame
+  push rdi                        ; behind the prologue
+  cmp edi, 1                      ; compares
+  ja _deeper                       ; not at the bottom
+  mov eax, 1                      ; the bottom
+  jmp _finish                      ; to the end
+_deeper:
+  dec edi                         ; one less
+  call factorial                  ; recursion
+  imul eax, [rbp-8]               ; multiplies
+_finish:
+  leave                           ; epilogue
+  ret                             ; returns
+leaf:
+  xor eax, eax                    ; in the leaf
+  push rax                        ; leaf pushes
+  pop rax                         ; leaf pops
+  ret                             ; leaf returns
+${RUNTIME}`);
+
+let client: Client;
+afterEach(() => client.dispose());
+
+async function launched(
+  guest: TestGuest,
+  args: Record<string, unknown> = {},
+  configure?: (client: Client) => Promise<void>,
+): Promise<void> {
+  client = new Client(
+    memoryHost({ '/g/g.igvm': guest.igvm, '/g/g.elf': guest.elf, [SOURCE_PATH]: new Uint8Array(1) }),
+  );
+  await client.launch({ program: '/g/g.igvm', stopOnEntry: true, ...args }, configure);
+}
+
+const source = { path: SOURCE_PATH };
+const thread = { threadId: 1 };
+const G = FACTORIAL;
+const comment = (line: number): string => (G.text.split('\n')[line - 1] ?? '').replace(/^.*; /, '');
+
+/** The comment of the line where the thread stands, and why. */
+async function stopped(): Promise<string> {
+  const { reason, threadId } = await client.event('stopped');
+  const frame = await client.top(threadId!);
+  return `${reason}: ${comment(frame.line)}`;
+}
+async function go(
+  command: 'continue' | 'next' | 'stepIn' | 'stepOut',
+  granularity?: string,
+): Promise<string> {
+  await client.request(command, { ...thread, ...(granularity ? { granularity } : {}) });
+  return stopped();
+}
+const breakAt = (...markers: (string | Record<string, unknown>)[]) =>
+  client.request('setBreakpoints', {
+    source,
+    breakpoints: markers.map((marker) =>
+      typeof marker === 'string' ? { line: G.line(marker) } : { ...marker, line: G.line(String(marker.at)) },
+    ),
+  });
+const value = async (expression: string): Promise<string> =>
+  (await client.request('evaluate', { expression })).result;
+
+describe('steps by line', () => {
+  it('goes over calls, however deep they recurse', async () => {
+    await launched(G);
+    expect(await stopped()).toBe('entry: first line');
+    expect(await go('next')).toBe('step: calls factorial');
+    expect(await go('next')).toBe('step: back in start');
+    expect(await value('eax,d')).toBe('120');
+    expect(await go('next')).toBe('step: before the loop');
+  });
+
+  it('goes into calls, behind the prologue, and over recursion at its own depth', async () => {
+    await launched(G);
+    await stopped();
+    await go('next');
+    expect(await go('stepIn')).toBe('step: sets up the frame');
+    for (const expected of [
+      'behind the prologue',
+      'compares',
+      'not at the bottom',
+      'one less',
+      'recursion',
+      'multiplies',
+    ])
+      expect(await go('next')).toBe(`step: ${expected}`);
+    expect(await value('rdi,d')).toBe('1');
+    expect(await value('*(u32*)(rbp-8),d')).toBe('5');
+    expect(await go('next')).toBe('step: epilogue');
+    expect(await go('next')).toBe('step: returns');
+    expect(await go('next')).toBe('step: back in start');
+  });
+
+  it('goes out to the caller, from every depth and every place of a function', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt('the bottom');
+    expect(await go('continue')).toBe('breakpoint: the bottom');
+    const { stackFrames, totalFrames } = await client.request('stackTrace', thread);
+    expect(totalFrames).toBe(6);
+    expect(stackFrames.map(({ name, line }) => `${name} ${comment(line)}`)).toEqual([
+      'factorial the bottom',
+      ...Array.from({ length: 4 }, () => 'factorial recursion'),
+      'start calls factorial',
+    ]);
+    await breakAt();
+    expect(await go('stepOut')).toBe('step: multiplies');
+    expect(await value('*(u32*)(rbp-8),d')).toBe('2');
+    expect(await go('stepOut')).toBe('step: multiplies');
+    expect(await value('*(u32*)(rbp-8),d')).toBe('3');
+  });
+
+  it('knows the caller before the prologue, in a leaf without a frame and in an epilogue', async () => {
+    await launched(G);
+    await stopped();
+    const callers: string[] = [];
+    for (const marker of [
+      "factorial's first",
+      'behind the prologue',
+      'returns',
+      'in the leaf',
+      'leaf pops',
+      'leaf returns',
+    ]) {
+      await client.request('setInstructionBreakpoints', {
+        breakpoints: [{ instructionReference: `0x${G.address(marker).toString(16)}` }],
+      });
+      await go('continue');
+      const { stackFrames } = await client.request('stackTrace', thread);
+      callers.push(
+        `${marker}: ${stackFrames[0]!.name} < ${stackFrames[1]!.name} ${comment(stackFrames[1]!.line)}`,
+      );
+    }
+    expect(callers).toEqual([
+      "factorial's first: factorial < start calls factorial",
+      'behind the prologue: factorial < start calls factorial',
+      'returns: factorial < factorial recursion',
+      'in the leaf: leaf < start calls leaf',
+      'leaf pops: leaf < start calls leaf',
+      'leaf returns: leaf < start calls leaf',
+    ]);
+    expect(await go('stepOut')).toBe('step: behind leaf');
+  });
+
+  it('stops at a breakpoint inside what it steps over', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt('the bottom');
+    await go('next');
+    expect(await go('next')).toBe('breakpoint: the bottom');
+    expect(await go('stepOut')).toBe('step: multiplies');
+  });
+});
+
+describe('steps by instruction', () => {
+  it('goes in, and over', async () => {
+    await launched(G);
+    await stopped();
+    await go('stepIn', 'instruction');
+    expect(await go('stepIn', 'instruction')).toBe("step: factorial's first");
+    expect(await value('*(u64*)rsp')).toMatch(`0x${G.address('back in start').toString(16)}`);
+  });
+
+  it('goes over a call to the instruction behind it', async () => {
+    await launched(G);
+    await stopped();
+    await go('next', 'instruction');
+    expect(await go('next', 'instruction')).toBe('step: back in start');
+  });
+});
+
+describe('breakpoints', () => {
+  it('slide to the next line with code, and say so', async () => {
+    await launched(G);
+    await stopped();
+    const { breakpoints } = await client.request('setBreakpoints', {
+      source,
+      breakpoints: [{ line: G.line('_again:') }, { line: 100_000 }],
+    });
+    expect(breakpoints[0]).toMatchObject({ verified: true, line: G.line('loop body') });
+    expect(breakpoints[1]).toMatchObject({ verified: false, message: expect.stringMatching(/No code/) });
+  });
+
+  it('set before the launch are placed by it', async () => {
+    client = new Client(
+      memoryHost({ '/g/g.igvm': G.igvm, '/g/g.elf': G.elf, [SOURCE_PATH]: new Uint8Array(1) }),
+    );
+    await client.request('initialize', { adapterID: 'cvm' });
+    const { breakpoints } = await client.request('setBreakpoints', {
+      source,
+      breakpoints: [{ line: G.line('before the loop') }],
+    });
+    expect(breakpoints[0]!.verified).toBe(false);
+    await client.request('launch', { program: '/g/g.igvm' });
+    const { breakpoint } = await client.event('breakpoint');
+    expect(breakpoint).toMatchObject({ id: breakpoints[0]!.id, verified: true });
+    await client.request('configurationDone');
+    expect(await stopped()).toBe('breakpoint: before the loop');
+  });
+
+  it('hold by condition and by count', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt({ at: 'loop body', condition: 'ecx == 500' });
+    expect(await go('continue')).toBe('breakpoint: loop body');
+    expect(await value('ecx,d')).toBe('500');
+    await breakAt({ at: 'loop body', hitCondition: '% 100' });
+    await go('continue');
+    expect(await value('ecx,d')).toBe('400');
+    await breakAt({ at: 'loop body', condition: 'ecx % 7 == 0', hitCondition: '3' });
+    await go('continue');
+    expect(await value('ecx,d')).toBe('385');
+  });
+
+  it('stop, with the reason on the console, when their condition cannot be computed', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt({ at: 'before the loop', condition: '*(u8*)0xdead000000000000 == 1' });
+    expect(await go('continue')).toBe('breakpoint: before the loop');
+    expect(client.output('console')).toMatch(/condition of the breakpoint .* failed: cannot read/);
+  });
+
+  it('log without stopping', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt(
+      { at: 'multiplies', logMessage: 'n = {*(u32*)(rbp-8),d}, so far {eax,d}' },
+      'back in start',
+    );
+    expect(await go('continue')).toBe('breakpoint: back in start');
+    expect(client.output('console')).toBe(
+      'n = 2, so far 1\nn = 3, so far 2\nn = 4, so far 6\nn = 5, so far 24\n',
+    );
+  });
+
+  it('are found by function name, and by address', async () => {
+    await launched(G);
+    await stopped();
+    const functions = await client.request('setFunctionBreakpoints', {
+      breakpoints: [{ name: 'leaf' }, { name: 'nowhere' }],
+    });
+    expect(functions.breakpoints).toMatchObject([
+      { verified: true },
+      { verified: false, message: "There is no function named 'nowhere'" },
+    ]);
+    const { breakpoints } = await client.request('setInstructionBreakpoints', {
+      breakpoints: [
+        { instructionReference: `0x${G.address('before the loop').toString(16)}` },
+        { instructionReference: 'gpa:0x1000:private' },
+        { instructionReference: 'nonsense' },
+      ],
+    });
+    expect(breakpoints.map(({ verified }) => verified)).toEqual([true, false, false]);
+    expect(await go('continue')).toBe('instruction breakpoint: before the loop');
+    expect(await go('continue')).toBe('function breakpoint: in the leaf');
+  });
+
+  it('at the very first instruction are hit once, and not again when going on', async () => {
+    await launched(
+      G,
+      { stopOnEntry: false },
+      async () => void (await breakAt('first line', 'back in start')),
+    );
+    expect(await stopped()).toBe('breakpoint: first line');
+    expect(await go('continue')).toBe('breakpoint: back in start');
+    expect(await go('stepIn', 'instruction')).toBe('step: before the loop');
+  });
+
+  it('reached by a step are not hit a second time', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt('calls factorial', 'back in start');
+    expect(await go('next')).toBe('breakpoint: calls factorial');
+    expect(await go('continue')).toBe('breakpoint: back in start');
+  });
+
+  it('outlive a restart', async () => {
+    await launched(G);
+    await stopped();
+    await breakAt({ at: 'loop body', hitCondition: '10' });
+    await go('continue');
+    expect(await value('ecx,d')).toBe('991');
+    await client.request('restart');
+    expect(await stopped()).toBe('entry: first line');
+    await go('continue');
+    expect(await value('ecx,d')).toBe('991');
+  });
+});
+
+describe('the end', () => {
+  it('is the guest’s own: console, exit code, terminated', async () => {
+    await launched(G, { stopOnEntry: false });
+    expect(await client.event('exited')).toEqual({ exitCode: 0 });
+    await client.event('terminated');
+    expect(client.output()).toBe('hello, debugger\n');
+    expect(client.output('console')).toMatch(/isa-debug-exit.*instructions/);
+    await expect(client.request('next', thread)).rejects.toThrow(/has ended: restart/);
+    await client.request('restart');
+    expect(await client.event('exited')).toEqual({ exitCode: 0 });
+  });
+
+  it('says why a guest asked to be terminated, and lets the user look', async () => {
+    await launched(testGuest(`start:\n mov edi, 0x42\n call request_termination\n${RUNTIME}`), {
+      stopOnEntry: false,
+    });
+    const stop = await client.event('stopped');
+    expect(stop).toMatchObject({ reason: 'exception', description: 'The guest asked to be terminated' });
+    expect(stop.text).toMatch(/reason code 66 of set 3/);
+    const info = await client.request('exceptionInfo', { threadId: stop.threadId! });
+    expect(info).toMatchObject({ exceptionId: 'terminated', breakMode: 'unhandled' });
+    expect((await client.request('stackTrace', { threadId: 1 })).stackFrames[0]!.name).toBe(
+      'request_termination',
+    );
+    await client.request('continue', thread);
+    expect(await client.event('exited')).toEqual({ exitCode: 1 });
+  });
+
+  it('names the shutdown of a guest without exception handlers', async () => {
+    await launched(testGuest(`start:\n nop\n ud2\n${RUNTIME}`), { stopOnEntry: false });
+    const stop = await client.event('stopped');
+    expect(stop).toMatchObject({ reason: 'exception', description: 'Shutdown (triple fault)' });
+    expect(stop.text).toMatch(/triple fault/);
+  });
+
+  it('of all processors halting is a stop, not an end', async () => {
+    await launched(testGuest(`start:\n cli\n hlt\n nop\n${RUNTIME}`), { stopOnEntry: false });
+    expect(await client.event('stopped')).toMatchObject({ description: 'Every vCPU is halted' });
+    expect((await client.request('threads')).threads[0]!.name).toMatch(/halted/);
+  });
+});

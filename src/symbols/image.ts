@@ -2,6 +2,7 @@ import type { Diagnostic } from '../base/index.ts';
 import { fromTableAddress, toTableAddress } from './cursor.ts';
 import { canDemangle, demangle, nameSegments, shortName } from './demangle.ts';
 import { LineIndex } from './dwarf/line-index.ts';
+import { ScopeIndex } from './dwarf/scope-index.ts';
 import { DwarfSections } from './dwarf/sections.ts';
 import { readElf, type ElfFile } from './elf.ts';
 import { flattenIntervals, intervalAt, type Intervals } from './intervals.ts';
@@ -67,6 +68,22 @@ export interface FunctionRange {
   readonly image: SymbolImage;
 }
 
+/** One level of the functions inlined into each other at an address. */
+export interface InlineFrame {
+  /** Demangled, without hash; empty if the debug information names nothing. */
+  readonly name: string;
+  readonly rawName: string;
+  /** False for the last level only: the function that was really called. */
+  readonly inlined: boolean;
+  /** Where this level is: of the innermost the line of the address, of the others that of the inlined call. */
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** Run-time extent [start, end) over all pieces of this level. */
+  readonly range: readonly [start: bigint, end: bigint];
+  readonly image: SymbolImage;
+}
+
 /** Symbols and lines of one ELF file at one place. All addresses in and out are run-time addresses. */
 export class SymbolImage {
   readonly name: string;
@@ -77,7 +94,9 @@ export class SymbolImage {
   readonly diagnostics: Diagnostic[];
   private readonly segments: Intervals;
   private table: SymbolTable | undefined;
-  private index: LineIndex | undefined;
+  private readonly dwarf: DwarfSections;
+  private lineIndex: LineIndex | undefined;
+  private scopeIndex: ScopeIndex | undefined;
   private readonly names: (string | undefined)[] = [];
   private byLastSegment: Map<string, number[]> | undefined;
 
@@ -88,6 +107,7 @@ export class SymbolImage {
     this.bias = options.bias ?? 0n;
     this.sourceMap = options.sourceMap ?? [];
     this.diagnostics = this.elf.diagnostics;
+    this.dwarf = new DwarfSections(this.elf, this.diagnostics);
     const loads = this.elf.segments.filter((segment) => segment.type === PT_LOAD && segment.memorySize > 0n);
     const bounded = loads.filter((segment) => segment.memorySize < 1n << 47n);
     this.segments = flattenIntervals(
@@ -234,17 +254,43 @@ export class SymbolImage {
     return this.lines.locations(this.fileIds(files), from, to);
   }
 
-  /** The function enclosing an address, by the symbol table. */
+  /** The function enclosing an address, by the symbol table, else by DW_TAG_subprogram. */
   functionAt(address: bigint): FunctionRange | undefined {
-    const hit = this.symbols.at(this.toTable(address));
-    if (!hit || this.symbols.kind(hit.id) === 'object') return undefined;
+    const at = this.toTable(address);
+    const hit = this.symbols.at(at);
+    if (hit && this.symbols.kind(hit.id) === 'object') return undefined;
+    const level = hit ? undefined : this.scopes.at(at).pop();
+    const found = hit ? { ...hit, rawName: this.symbols.rawName(hit.id) } : level;
+    if (!found) return undefined;
     return {
-      name: this.displayName(hit.id),
-      rawName: this.symbols.rawName(hit.id),
-      start: this.fromTable(hit.start),
-      end: this.fromTable(hit.end),
+      name: shortName(demangle(found.rawName)),
+      rawName: found.rawName,
+      start: this.fromTable(found.start),
+      end: this.fromTable(found.end),
       image: this,
     };
+  }
+
+  /**
+   * The functions inlined into each other at an address, innermost first, as `addr2line -i` gives them;
+   * empty where the debug information knows no function.
+   */
+  inlineFramesAt(address: bigint): InlineFrame[] {
+    const line = this.lineAt(address);
+    let place = { file: line?.file ?? '', line: line?.line ?? 0, column: line?.column ?? 0 };
+    return this.scopes.at(this.toTable(address)).map((level) => {
+      const frame: InlineFrame = {
+        name: shortName(demangle(level.rawName)),
+        rawName: level.rawName,
+        inlined: level.inlined,
+        ...place,
+        range: [this.fromTable(level.start), this.fromTable(level.end)],
+        image: this,
+      };
+      const file = this.lines.files[level.callFileId]?.path ?? '';
+      place = { file, line: level.callLine, column: level.callColumn };
+      return frame;
+    });
   }
 
   /**
@@ -286,11 +332,15 @@ export class SymbolImage {
   }
 
   private get lines(): LineIndex {
-    return (this.index ??= new LineIndex(
-      new DwarfSections(this.elf, this.diagnostics),
+    return (this.lineIndex ??= new LineIndex(
+      this.dwarf,
       (address) => this.segments.starts.length === 0 || intervalAt(this.segments, address) >= 0,
       this.sourceMap,
     ));
+  }
+
+  private get scopes(): ScopeIndex {
+    return (this.scopeIndex ??= new ScopeIndex(this.dwarf, this.lines));
   }
 
   private displayName(id: number): string {

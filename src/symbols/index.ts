@@ -9,7 +9,15 @@ export { readElf } from './elf.ts';
 export type { ElfFile, ElfSection, ElfSegment } from './elf.ts';
 export { canDemangle, demangle, initSymbols, shortName } from './demangle.ts';
 export { SymbolImage } from './image.ts';
-export type { FunctionRange, ImageOptions, LineInfo, SourceFile, SymbolHit, SymbolInfo } from './image.ts';
+export type {
+  FunctionRange,
+  ImageOptions,
+  InlineFrame,
+  LineInfo,
+  SourceFile,
+  SymbolHit,
+  SymbolInfo,
+} from './image.ts';
 export { mapSource, normalizePath, unmapSource } from './paths.ts';
 export type { SourceMap, SourceMapEntry } from './paths.ts';
 export { SymbolSpace } from './space.ts';

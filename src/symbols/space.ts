@@ -2,6 +2,7 @@ import {
   SymbolImage,
   type FunctionRange,
   type ImageOptions,
+  type InlineFrame,
   type LineInfo,
   type SourceFile,
   type SymbolHit,
@@ -77,6 +78,11 @@ export class SymbolSpace {
 
   functionAt(address: bigint): FunctionRange | undefined {
     return this.first(address, (image) => image.functionAt(address));
+  }
+
+  /** See `SymbolImage.inlineFramesAt`. */
+  inlineFramesAt(address: bigint): InlineFrame[] {
+    return this.imageAt(address)?.inlineFramesAt(address) ?? [];
   }
 
   /** See `SymbolImage.afterPrologue`; `address` itself when no image covers it. */

@@ -21,6 +21,7 @@ function exercise(bytes: Uint8Array): boolean {
     space.lineAt(base + i);
     space.symbolAt(base + i);
     space.functionAt(base + i);
+    space.inlineFramesAt(base + i);
   }
   space.sources();
   space.symbolByName('sum').forEach(({ address }) => space.afterPrologue(address));

@@ -52,6 +52,33 @@ describe('line tables', () => {
     expect(image.diagnostics).toEqual([]);
   });
 
+  it.each(fixtureNames)('gives the inlined functions of %s as addr2line -i does', (name) => {
+    const { space, image } = open(name);
+    const text = image.elf.section('.text')!;
+    const runs = table(name, 'frames').map((row) => row.split(' '));
+    let run = 0;
+    let deepest = 0;
+    for (let address = text.address; address < text.address + BigInt(text.size); address++) {
+      while (run + 1 < runs.length && BigInt(runs[run + 1]![0]!) <= address) run++;
+      const [, ...expected] = runs[run]!;
+      const frames = space.inlineFramesAt(address);
+      const found = frames.flatMap(({ rawName, file, line }) => [
+        rawName,
+        `${file.slice(file.lastIndexOf('/') + 1) || '??'}:${line || '?'}`,
+      ]);
+      const where = `${name} ${address.toString(16)}`;
+      // Without DWARF functions (assembly) addr2line falls back to the symbol table; of a row without a
+      // line it gives the unit's name or nothing.
+      if (frames.length === 0) expect([where, expected.length]).toEqual([where, 2]);
+      else if (frames[0]!.line !== 0) expect([where, ...found]).toEqual([where, ...expected]);
+      expect(frames.map(({ inlined }) => inlined)).toEqual(frames.map((_, i) => i < frames.length - 1));
+      for (const { range } of frames) expect(range[0] <= address && address < range[1]).toBe(true);
+      deepest = Math.max(deepest, frames.length);
+    }
+    expect(deepest).toBeGreaterThanOrEqual(name === 'cpp' ? 1 : 2);
+    expect(image.diagnostics).toEqual([]);
+  });
+
   it.each(fixtureNames)('decodes every row of %s as readelf does', (name) => {
     const elf = readElf(fixture(name));
     const sections = new DwarfSections(elf, elf.diagnostics);

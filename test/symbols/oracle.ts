@@ -9,7 +9,7 @@ export const fixtureNames = readdirSync(FIXTURES)
   .filter((name) => name.endsWith('.elf'))
   .map((name) => name.slice(0, -4));
 export const fixture = (name: string): Uint8Array => new Uint8Array(readFileSync(`${FIXTURES}${name}.elf`));
-export const table = (name: string, kind: 'lines' | 'rows' | 'sections' | 'symbols'): string[] =>
+export const table = (name: string, kind: 'frames' | 'lines' | 'rows' | 'sections' | 'symbols'): string[] =>
   readFileSync(`${FIXTURES}${name}.${kind}`, 'utf8').split('\n').filter(Boolean);
 
 const WASM = fileURLToPath(
@@ -46,6 +46,26 @@ export function addr2line(elf: string, addresses: readonly bigint[]): Place[] {
   const input = addresses.map((address) => address.toString(16)).join('\n');
   const output = execFileSync('addr2line', ['-e', elf], { input: `${input}\n`, maxBuffer: 1 << 28 });
   return output.toString().trimEnd().split('\n').map(parsePlace);
+}
+
+/** `addr2line -i -f`: for each address `name line` of every level, innermost first. */
+export function inlineChains(elf: string, addresses: readonly bigint[]): string[][] {
+  const input = addresses.map((address) => address.toString(16)).join('\n');
+  const output = execFileSync('addr2line', ['-e', elf, '-a', '-i', '-f'], {
+    input: `${input}\n`,
+    maxBuffer: 1 << 28,
+  });
+  const chains: string[][] = [];
+  const lines = output.toString().trimEnd().split('\n');
+  for (let i = 0; i < lines.length;)
+    if (/^0x[0-9a-f]+$/.test(lines[i]!)) {
+      chains.push([]);
+      i++;
+    } else {
+      chains[chains.length - 1]!.push(`${lines[i]} ${parsePlace(lines[i + 1]!).line}`);
+      i += 2;
+    }
+  return chains;
 }
 
 /** Deterministic numbers below 2^32 (mulberry32). */

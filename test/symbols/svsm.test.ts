@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { SymbolSpace, normalizePath } from '../../src/symbols/index.ts';
-import { addr2line, installed, loadDemangler, random } from './oracle.ts';
+import { addr2line, inlineChains, installed, loadDemangler, random } from './oracle.ts';
 
 /** A folder with svsm.elf, bldr.elf and userinit.elf of a COCONUT-SVSM build. */
 const folder = process.env['CVM_SVSM'];
@@ -47,6 +47,7 @@ describe.runIf(folder !== undefined)('COCONUT-SVSM', () => {
       const rows = decodedRows(path);
       let settled = 0;
       let withLine = 0;
+      let inlined = 0;
       addr2line(path, addresses).forEach((expected, i) => {
         const address = addresses[i]!;
         const found = space.lineAt(address);
@@ -59,6 +60,14 @@ describe.runIf(folder !== undefined)('COCONUT-SVSM', () => {
         const base = found!.file.slice(found!.file.lastIndexOf('/') + 1);
         expect([where, rows.get(found!.range[0])]).toEqual([where, `${base} ${found!.line}`]);
       });
+      const chains = inlineChains(path, addresses.slice(0, 500));
+      addresses.slice(0, 500).forEach((address, i) => {
+        const ours = space.inlineFramesAt(address).map(({ rawName, line }) => `${rawName} ${line}`);
+        if (ours.length > 0)
+          expect([address.toString(16), ...ours]).toEqual([address.toString(16), ...chains[i]!]);
+        if (ours.length > 1) inlined++;
+      });
+      expect(inlined).toBeGreaterThan(name === 'svsm.elf' ? 50 : 100);
       expect(withLine).toBeGreaterThan(1000);
       expect(settled).toBeLessThan(40);
       expect(image.diagnostics).toEqual([]);

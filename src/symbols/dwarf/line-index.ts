@@ -57,7 +57,9 @@ export class LineIndex {
   private readonly loose: number[] = [];
   private looseRanges: Intervals | undefined;
   private programsByFile: Map<number, number[]> | undefined;
-  private unitRanges: Intervals | undefined;
+  private readonly unitRanges: Intervals;
+  /** Offset in .debug_line -> program. */
+  private readonly programOf = new Map<number, number>();
 
   constructor(sections: DwarfSections, inImage: (address: number) => boolean, sourceMap: SourceMap) {
     this.sections = sections;
@@ -84,17 +86,16 @@ export class LineIndex {
     }
     this.unitRanges = flattenIntervals(starts, ends, owners);
 
-    const programOf = new Map<number, number>();
     const vouched = new Set<number>();
     const unitProgram = this.units.map((unit) => {
       if (unit.lineOffset === undefined) return -1;
-      let program = programOf.get(unit.lineOffset);
-      if (program === undefined) program = this.addProgram(unit.lineOffset, unit, programOf);
+      let program = this.programOf.get(unit.lineOffset);
+      if (program === undefined) program = this.addProgram(unit.lineOffset, unit);
       // All its ranges may be of discarded functions: then the program has no code of the image either.
       if (unit.hasRanges || claimed.has(unit.index)) vouched.add(program);
       return program;
     });
-    this.findOrphans(programOf);
+    this.findOrphans();
     this.programs.forEach((_, index) => {
       if (!vouched.has(index) && hasOpcodes(sections, this.programs[index]!.offset)) this.loose.push(index);
     });
@@ -106,15 +107,15 @@ export class LineIndex {
     );
   }
 
-  private addProgram(offset: number, unit: Unit | undefined, programOf: Map<number, number>): number {
+  private addProgram(offset: number, unit: Unit | undefined): number {
     const index = this.programs.length;
     this.programs.push({ offset, unit, header: 'unread', table: 'unread', fileIds: new Uint32Array(0) });
-    programOf.set(offset, index);
+    this.programOf.set(offset, index);
     return index;
   }
 
   /** Line programs that no unit refers to: images with .debug_line only, or a damaged .debug_info. */
-  private findOrphans(programOf: Map<number, number>): void {
+  private findOrphans(): void {
     const line = this.sections.get('line');
     if (!line) return;
     try {
@@ -123,7 +124,7 @@ export class LineIndex {
         this.sections.spend('units');
         const offset = cursor.pos;
         cursor.pos = cursor.unitLength().end;
-        if (!programOf.has(offset)) this.addProgram(offset, undefined, programOf);
+        if (!this.programOf.has(offset)) this.addProgram(offset, undefined);
       }
     } catch (error) {
       this.sections.note(error);
@@ -183,8 +184,15 @@ export class LineIndex {
 
   /** The unit whose claimed ranges contain an address. */
   unitAt(address: number): Unit | undefined {
-    const index = intervalAt(this.unitRanges!, address);
-    return index < 0 ? undefined : this.units[this.unitRanges!.ids[index]!];
+    const index = intervalAt(this.unitRanges, address);
+    return index < 0 ? undefined : this.units[this.unitRanges.ids[index]!];
+  }
+
+  /** The file a unit's line table has under a register value, as DW_AT_call_file uses it; -1 if none. */
+  fileOf(unit: Unit, register: number): number {
+    const program = unit.lineOffset === undefined ? undefined : this.programOf.get(unit.lineOffset);
+    if (program === undefined || !this.header(program)) return -1;
+    return this.programs[program]!.fileIds[register] ?? -1;
   }
 
   private rowIn(program: number, address: number): LineHit | undefined {

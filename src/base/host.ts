@@ -1,9 +1,18 @@
 /** What the host environment gives the rooms: injected, so that one core runs in Node and in a browser. */
 
-/** Synchronous, deterministic hashing. Each call hashes the concatenation of its chunks. */
+export type HashAlgorithm = 'sha256' | 'sha384';
+
+/** One hash in the making: memory does not grow with what it is fed. `digest` ends it. */
+export interface Hasher {
+  update(chunk: Uint8Array): void;
+  digest(): Uint8Array;
+}
+
+/** Synchronous, deterministic hashing. `sha256` and `sha384` hash the concatenation of their chunks. */
 export interface Crypto {
   sha256(...chunks: Uint8Array[]): Uint8Array;
   sha384(...chunks: Uint8Array[]): Uint8Array;
+  createHash(algorithm: HashAlgorithm): Hasher;
 }
 
 /** Reading files by path or URI. Rejects with a `CvmError` (`file-not-found`, `file-too-large`, …). */

@@ -14,6 +14,13 @@ const hash = (algorithm: string, chunks: Uint8Array[]): Uint8Array => {
 export const nodeCrypto: Crypto = {
   sha256: (...chunks) => hash('sha256', chunks),
   sha384: (...chunks) => hash('sha384', chunks),
+  createHash(algorithm) {
+    const hasher = createHash(algorithm);
+    return {
+      update: (chunk) => void hasher.update(chunk),
+      digest: () => new Uint8Array(hasher.digest()),
+    };
+  },
 };
 
 const toPath = (path: string): string => (path.startsWith('file:') ? fileURLToPath(path) : path);

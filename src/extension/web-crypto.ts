@@ -2,7 +2,7 @@
  * SHA-256 and SHA-384 (FIPS 180-4) for the browser, where the platform's own hashing is asynchronous
  * and the machine's must not be.
  */
-import type { Crypto } from '../base/index.ts';
+import type { Crypto, Hasher } from '../base/index.ts';
 
 /** The first 80 primes: the constants of both hashes are bits of their roots. */
 const PRIMES: readonly bigint[] = (() => {
@@ -38,21 +38,45 @@ const H256 = PRIMES.slice(0, 8).map((prime) => fraction(prime, 2n)[0]);
 /** SHA-384 starts from the ninth to sixteenth primes. */
 const H384 = PRIMES.slice(8, 16).flatMap((prime) => fraction(prime, 2n));
 
-/** Message with padding: 0x80, zeros, and the length in bits at the end of the last block. */
-function padded(chunks: readonly Uint8Array[], block: 64 | 128): DataView {
-  const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-  const lengthField = block / 8;
-  const total = Math.ceil((length + 1 + lengthField) / block) * block;
-  const bytes = new Uint8Array(total);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  bytes[at] = 0x80;
-  const view = new DataView(bytes.buffer);
-  view.setBigUint64(total - 8, BigInt(length) * 8n);
-  return view;
+/**
+ * Cuts a stream into blocks for `compress`; at the end adds the padding: 0x80, zeros, and the length in bits
+ * at the end of the last block.
+ */
+function hasher(
+  block: 64 | 128,
+  compress: (view: DataView, at: number) => void,
+  end: () => Uint8Array,
+): Hasher {
+  const pending = new Uint8Array(2 * block);
+  const pendingView = new DataView(pending.buffer);
+  let held = 0;
+  let length = 0;
+  return {
+    update(chunk) {
+      length += chunk.length;
+      let from = 0;
+      if (held > 0) {
+        from = Math.min(block - held, chunk.length);
+        pending.set(chunk.subarray(0, from), held);
+        held += from;
+        if (held < block) return;
+        compress(pendingView, 0);
+        held = 0;
+      }
+      const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      for (; from + block <= chunk.length; from += block) compress(view, from);
+      pending.set(chunk.subarray(from));
+      held = chunk.length - from;
+    },
+    digest() {
+      const total = held + 1 + block / 8 <= block ? block : 2 * block;
+      pending.fill(0, held, total);
+      pending[held] = 0x80;
+      pendingView.setBigUint64(total - 8, BigInt(length) * 8n);
+      for (let at = 0; at < total; at += block) compress(pendingView, at);
+      return end();
+    },
+  };
 }
 
 function digest(words: Int32Array, length: number): Uint8Array {
@@ -61,12 +85,11 @@ function digest(words: Int32Array, length: number): Uint8Array {
   return new Uint8Array(view.buffer, 0, length);
 }
 
-function sha256(...chunks: Uint8Array[]): Uint8Array {
-  const message = padded(chunks, 64);
+function createSha256(): Hasher {
   const h = Int32Array.from(H256);
   const w = new Int32Array(64);
   const rotate = (x: number, n: number) => (x >>> n) | (x << (32 - n));
-  for (let at = 0; at < message.byteLength; at += 64) {
+  const compress = (message: DataView, at: number): void => {
     for (let i = 0; i < 16; i++) w[i] = message.getInt32(at + i * 4);
     for (let i = 16; i < 64; i++) {
       const x = w[i - 15]!;
@@ -93,20 +116,19 @@ function sha256(...chunks: Uint8Array[]): Uint8Array {
       [k, g, f, e, d, c, b, a] = [g, f, e, (d + t1) | 0, c, b, a, (t1 + t2) | 0];
     }
     [a, b, c, d, e, f, g, k].forEach((word, i) => (h[i] = (h[i]! + word) | 0));
-  }
-  return digest(h, 32);
+  };
+  return hasher(64, compress, () => digest(h, 32));
 }
 
 /**
  * 64-bit words as pairs of 32-bit ones, high first. Sums of low halves stay exact in a double and
  * their carry is the quotient by 2^32.
  */
-function sha384(...chunks: Uint8Array[]): Uint8Array {
-  const message = padded(chunks, 128);
+function createSha384(): Hasher {
   const h = Int32Array.from(H384);
   const w = new Int32Array(160);
   const s = new Int32Array(16);
-  for (let at = 0; at < message.byteLength; at += 128) {
+  const compress = (message: DataView, at: number): void => {
     for (let i = 0; i < 32; i++) w[i] = message.getInt32(at + i * 4);
     for (let i = 32; i < 160; i += 2) {
       const xh = w[i - 30]!;
@@ -150,9 +172,18 @@ function sha384(...chunks: Uint8Array[]): Uint8Array {
       h[i + 1] = low;
       h[i] = h[i]! + s[i]! + Math.floor(low / 0x1_0000_0000);
     }
-  }
-  return digest(h, 48);
+  };
+  return hasher(128, compress, () => digest(h, 48));
 }
 
+const whole = (hash: Hasher, chunks: readonly Uint8Array[]): Uint8Array => {
+  for (const chunk of chunks) hash.update(chunk);
+  return hash.digest();
+};
+
 /** Synchronous hashing without any host. */
-export const webCrypto: Crypto = { sha256, sha384 };
+export const webCrypto: Crypto = {
+  sha256: (...chunks) => whole(createSha256(), chunks),
+  sha384: (...chunks) => whole(createSha384(), chunks),
+  createHash: (algorithm) => (algorithm === 'sha256' ? createSha256() : createSha384()),
+};

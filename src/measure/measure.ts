@@ -45,8 +45,7 @@ export interface LaunchDigestTrace {
  * The expected measurement of a file on one platform.
  *
  * @throws CvmError `igvm-no-platform` if the file does not declare the platform, `measure-no-platform` if it
- *   is one that has no launch measurement, `igvm-not-launchable` if a loader must refuse the file,
- *   `measure-too-large` for a TDX image beyond the bound.
+ *   is one that has no launch measurement, `igvm-not-launchable` if a loader must refuse the file.
  */
 export function measureIgvm(file: IgvmFile, options: MeasureOptions, crypto: Crypto): Measurement {
   const platform = measuredPlatform(file, options);

@@ -1,6 +1,5 @@
 /** Folding launch operations into the TDX measurement register MRTD. */
-import { CvmError } from '../base/index.ts';
-import type { Crypto } from '../base/index.ts';
+import type { Crypto, Hasher } from '../base/index.ts';
 import type { LaunchOperation } from '../igvm/index.ts';
 
 const PAGE_SIZE = 4096;
@@ -8,17 +7,50 @@ const PAGE_SIZE = 4096;
 const CHUNK = 256;
 /** Operation name padded to 16, GPA, zeros: 128 bytes. */
 const RECORD = 128;
+const ZEROS = new Uint8Array(CHUNK);
 
-/** The 128 bytes that TDH.MEM.PAGE.ADD and TDH.MR.EXTEND hash in front of any data. */
-function record(operation: string, gpa: bigint, into: Uint8Array): void {
-  new TextEncoder().encodeInto(operation, into);
-  new DataView(into.buffer, into.byteOffset).setBigUint64(16, BigInt.asUintN(64, gpa), true);
+/**
+ * The order of the two TDX module calls. `one-pass`: each page is added, then extended (igvmfilegen, the igvm
+ * crate, upstream QEMU). `two-pass`: a whole region is added, then the whole region is extended (Canonical's
+ * QEMU 8.2.2); in an IGVM file a region is a run of measured pages at consecutive addresses.
+ */
+export type TdxOrder = 'one-pass' | 'two-pass';
+
+/** MRTD in the making: one SHA-384 over the records of TDH.MEM.PAGE.ADD and TDH.MR.EXTEND. */
+export class MrtdHash {
+  private readonly hash: Hasher;
+  private readonly record = new Uint8Array(RECORD);
+  private readonly view = new DataView(this.record.buffer);
+
+  constructor(crypto: Crypto) {
+    this.hash = crypto.createHash('sha384');
+  }
+
+  private call(name: string, gpa: bigint): void {
+    this.record.fill(0);
+    new TextEncoder().encodeInto(name, this.record);
+    this.view.setBigUint64(16, BigInt.asUintN(64, gpa), true);
+    this.hash.update(this.record);
+  }
+
+  addPage(gpa: bigint): void {
+    this.call('MEM.PAGE.ADD', gpa);
+  }
+
+  /** Extends a page of at most 4 KiB of `data`, zeros to follow. */
+  extendPage(gpa: bigint, data: Uint8Array | undefined): void {
+    for (let offset = 0; offset < PAGE_SIZE; offset += CHUNK) {
+      this.call('MR.EXTEND', gpa + BigInt(offset));
+      const chunk = data?.subarray(offset, offset + CHUNK) ?? ZEROS.subarray(CHUNK);
+      this.hash.update(chunk);
+      if (chunk.length < CHUNK) this.hash.update(ZEROS.subarray(chunk.length));
+    }
+  }
+
+  digest(): Uint8Array {
+    return this.hash.digest();
+  }
 }
-
-const MEASURED_SIZE = RECORD + (PAGE_SIZE / CHUNK) * (RECORD + CHUNK);
-
-/** MRTD is one hash over everything, and `Crypto` takes it in one piece: this bounds that piece. */
-const SIZE_LIMIT = 1 << 29;
 
 interface AddedPage {
   readonly gpa: bigint;
@@ -34,34 +66,30 @@ function addedPage(operation: LaunchOperation): AddedPage | undefined {
 }
 
 /**
- * MRTD: one SHA-384 over the records of all private pages, in the order in which an IGVM loader adds and
- * extends them (add then extend, page by page). Parameter pages are added and not extended.
- *
- * @throws CvmError `measure-too-large` above 512 MiB of records (about 330 MiB of measured pages).
+ * MRTD over all private pages in the order of the operations. Parameter pages and unmeasured pages are added
+ * and not extended.
  */
-export function mrtd(operations: readonly LaunchOperation[], crypto: Crypto): Uint8Array {
-  let size = 0;
-  for (const operation of operations) {
-    const page = addedPage(operation);
-    if (page) size += page.measured ? MEASURED_SIZE : RECORD;
-  }
-  if (size > SIZE_LIMIT)
-    throw new CvmError(
-      'measure-too-large',
-      `MRTD covers ${size} bytes of records; the limit is ${SIZE_LIMIT}`,
-    );
-  const records = new Uint8Array(size);
-  let at = 0;
+export function mrtd(
+  operations: readonly LaunchOperation[],
+  crypto: Crypto,
+  order: TdxOrder = 'one-pass',
+): Uint8Array {
+  const hash = new MrtdHash(crypto);
+  let region: AddedPage[] = [];
+  const endRegion = (): void => {
+    for (const page of region) hash.extendPage(page.gpa, page.data);
+    region = [];
+  };
   for (const operation of operations) {
     const page = addedPage(operation);
     if (!page) continue;
-    record('MEM.PAGE.ADD', page.gpa, records.subarray(at));
-    at += RECORD;
-    for (let offset = 0; page.measured && offset < PAGE_SIZE; offset += CHUNK) {
-      record('MR.EXTEND', page.gpa + BigInt(offset), records.subarray(at));
-      if (page.data) records.set(page.data.subarray(offset, offset + CHUNK), at + RECORD);
-      at += RECORD + CHUNK;
-    }
+    const last = region.at(-1);
+    if (last && (!page.measured || page.gpa !== last.gpa + BigInt(PAGE_SIZE))) endRegion();
+    hash.addPage(page.gpa);
+    if (!page.measured) continue;
+    if (order === 'two-pass') region.push(page);
+    else hash.extendPage(page.gpa, page.data);
   }
-  return crypto.sha384(records);
+  endRegion();
+  return hash.digest();
 }

@@ -25,6 +25,9 @@ describe('hashing in the browser', () => {
         const expected = createHash(algorithm).update(message).digest('hex');
         expect(hex(webCrypto[algorithm](message)), `${algorithm} of ${length} bytes`).toBe(expected);
         expect(hex(webCrypto[algorithm](...parts))).toBe(expected);
+        const stream = webCrypto.createHash(algorithm);
+        for (let at = 0; at < length; at += 7) stream.update(message.subarray(at, Math.min(at + 7, length)));
+        expect(hex(stream.digest())).toBe(expected);
       }
     }
   });

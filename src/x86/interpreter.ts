@@ -9,8 +9,9 @@
 import { Builder } from './ir.ts';
 import type { Definition } from './ir.ts';
 import { CONTEXT, JUMP_ENTRIES, STATE } from './layout.ts';
-import { Lowering, LocalPool } from './lower.ts';
-import type { Frame } from './lower.ts';
+import { CaseLowering } from './interpreter-lowering.ts';
+import type { Frame } from './interpreter-lowering.ts';
+import { LocalPool } from './lower.ts';
 import { MICRO_OP } from './microop.ts';
 import type { Form, OperandSize } from './microop.ts';
 import { IMPORTS } from './runtime-imports.ts';
@@ -111,7 +112,7 @@ function lowerCase(c: Case, frame: Frame, pool: LocalPool): void {
   const builder = new Builder(c.form, c.size, c.legacy, c.condition);
   try {
     c.definition.build(builder);
-    new Lowering(frame, pool, builder).lower();
+    new CaseLowering(frame, pool).lower(builder);
   } catch (error) {
     throw new Error(`definition ${c.definition.name} (${c.form}, size ${c.size}): ${String(error)}`, {
       cause: error,

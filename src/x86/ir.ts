@@ -33,6 +33,15 @@ export type Statement =
       readonly size: OperandSize;
       readonly value: Expr;
     }
+  /** All six arithmetic flags of an operation on operands `a`, `b` (zero-extended) with result `r`. */
+  | {
+      readonly kind: 'flags';
+      readonly operation: FlagOperation;
+      readonly size: OperandSize;
+      readonly a: Expr;
+      readonly b: Expr;
+      readonly r: Expr;
+    }
   | { readonly kind: 'setField'; readonly offset: number; readonly bytes: 4 | 8; readonly value: Expr }
   | { readonly kind: 'setXmm'; readonly register: 'a' | 'b'; readonly value: Expr }
   /** Checks a memory operand for writing and remembers where it is (`slot`). */
@@ -61,6 +70,30 @@ export type Statement =
   | { readonly kind: 'raise'; readonly vector: number; readonly errorCode: number | undefined }
   /** Go on at `target` (rip after masking to the operand size in legacy modes). */
   | { readonly kind: 'jump'; readonly target: Expr };
+
+/** What made the flags; `adc` and `sbb` took a carry in. */
+export type FlagOperation = 'add' | 'adc' | 'sub' | 'sbb' | 'logic';
+
+/** The three kept values (layout.ts, `STATE.flagResult` and its neighbours) of a `flags` statement. */
+export function flagFields(
+  b: Builder,
+  {
+    operation,
+    size,
+    a,
+    b: second,
+    r,
+  }: { operation: FlagOperation; size: OperandSize; a: Expr; b: Expr; r: Expr },
+): { result: Expr; carry: Expr; misc: Expr } {
+  const result = b.sx(r, size);
+  if (operation === 'logic') return { result, carry: b.c(0), misc: b.c(0) };
+  const adds = operation === 'add' || operation === 'adc';
+  const x = adds ? a : b.not(a);
+  // Carry (borrow) out of each bit, with or without one going in.
+  const out = b.or(b.and(x, second), b.and(b.or(x, second), adds ? b.not(r) : r));
+  const carry = size === 8 ? out : b.shl(out, b.c(64 - size * 8));
+  return { result, carry, misc: b.and(b.xor(b.xor(a, second), r), b.c(0x10)) };
+}
 
 export type RegisterRef = 'a' | 'b' | number;
 
@@ -361,6 +394,10 @@ export class Builder {
   test(a: Expr): Expr {
     return this.ne(a, this.c(0));
   }
+  /** Low 32 bits as i32, e.g. the count of a SIMD shift. */
+  low32(a: Expr): Expr {
+    return expr('wrap', 'i32', [a]);
+  }
   /** Negation of a condition. */
   isZero(condition: Expr): Expr {
     return expr('eq', 'i32', [condition, this.c32(0)]);
@@ -371,27 +408,20 @@ export class Builder {
 
   // -- flags --------------------------------------------------------------------------------------
 
-  /** r = a + b (+ carry in): all six flags. Operands zero-extended, r may exceed the size. */
-  flagsAdd(a: Expr, b: Expr, r: Expr): void {
-    const carry = this.or(this.and(a, b), this.and(this.or(a, b), this.not(r)));
-    this.#flags(r, carry, this.xor(this.xor(a, b), r));
+  /** r = a + b, or a + b + CF when `carry`: all six flags. Operands zero-extended, r may exceed the size. */
+  flagsAdd(a: Expr, b: Expr, r: Expr, carry = false): void {
+    this.#flags(carry ? 'adc' : 'add', a, b, r);
   }
-  /** r = a - b (- borrow in): all six flags. */
-  flagsSub(a: Expr, b: Expr, r: Expr): void {
-    const na = this.not(a);
-    const borrow = this.or(this.and(na, b), this.and(this.or(na, b), r));
-    this.#flags(r, borrow, this.xor(this.xor(a, b), r));
+  /** r = a - b, or a - b - CF when `borrow`: all six flags. */
+  flagsSub(a: Expr, b: Expr, r: Expr, borrow = false): void {
+    this.#flags(borrow ? 'sbb' : 'sub', a, b, r);
   }
   /** CF = OF = AF = 0; ZF, SF, PF of r. */
   flagsLogic(r: Expr): void {
-    this.setFlagResult(r);
-    this.setField(168, 8, this.c(0));
+    this.#flags('logic', r, r, r);
   }
-  #flags(r: Expr, carry: Expr, aux: Expr): void {
-    const shift = this.c(64 - this.bits);
-    this.setField(160, 8, this.sx(r));
-    this.setField(168, 8, this.bits === 64 ? carry : this.shl(carry, shift));
-    this.setField(176, 4, this.and(aux, this.c(0x10)));
+  #flags(operation: FlagOperation, a: Expr, b: Expr, r: Expr): void {
+    this.statements.push({ kind: 'flags', operation, size: this.size, a, b, r });
   }
   /** ZF, SF, PF of r; AF = 0; CF and OF stay. */
   setFlagResult(r: Expr): void {
@@ -465,6 +495,10 @@ export class Builder {
   /** Any v128 instruction of WebAssembly by its opcode after the 0xfd prefix, e.g. 0x4e v128.and. */
   simd(opcode: number, ...args: Expr[]): Expr {
     return expr('simd', 'v128', args, BigInt(opcode));
+  }
+  /** The same for one that gives an i32 (bitmask, any_true). */
+  simd32(opcode: number, ...args: Expr[]): Expr {
+    return expr('simd', 'i32', args, BigInt(opcode));
   }
   /** i8x16.shuffle of two vectors with sixteen lane numbers 0-31. */
   shuffle(a: Expr, b: Expr, lanes: readonly number[]): Expr {

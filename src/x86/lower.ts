@@ -1,11 +1,11 @@
 /**
- * Turns the statements of an IR definition into WebAssembly. The same lowering serves every
- * generated function; what differs between them (how control leaves) is the `Frame`'s business.
+ * Turns the statements of an IR definition into WebAssembly: expressions, and memory accesses with
+ * the TLB's hit path inline. What differs between the tiers (where registers, flags and operands
+ * are, how control leaves) is for the two kinds of lowering built on this one:
+ * `interpreter-lowering.ts` and `region-lowering.ts`.
  */
 import type { Builder, Expr, RegisterRef, Statement, Type } from './ir.ts';
 import { STATE } from './layout.ts';
-import { MICRO_OP, OP_FLAG } from './microop.ts';
-import { pushCondition, pushFlag } from './lower-flags.ts';
 import { BINARY, BINARY32, LOADS, STORES, UNARY } from './lower-tables.ts';
 import type { ImportName } from './runtime-imports.ts';
 import { EMPTY, I32, I64, OP, V128 } from './wasm.ts';
@@ -15,21 +15,6 @@ const WASM_TYPE: Readonly<Record<Type, number>> = { i64: I64, i32: I32, v128: V1
 const SIMD_LOAD = 0x00;
 const SIMD_STORE = 0x0b;
 const TLB_HOST = 24;
-
-/** The generated function a case is lowered into. */
-export interface Frame {
-  readonly f: FunctionBody;
-  /** Locals: byte offset of the context, and of the micro-op. */
-  readonly ctx: number;
-  readonly op: number;
-  readonly importIndex: Readonly<Record<ImportName, number>>;
-  /** Saves what an import that throws needs to find: the micro-op and the budget left. */
-  spill(): void;
-  /** Goes on at the rip on the stack (i64), retiring the instruction. */
-  jump(): void;
-  /** Leaves the run loop behind this instruction. */
-  leave(): void;
-}
 
 /** Locals are shared between the cases of one function. */
 export class LocalPool {
@@ -55,66 +40,97 @@ interface Slot {
   readonly host: number;
 }
 
-export class Lowering {
-  readonly #frame: Frame;
-  readonly #f: FunctionBody;
-  readonly #pool: LocalPool;
-  readonly #builder: Builder;
-  readonly #locals: number[];
+/** Size and direction of the accesses through an address, for the segment check. */
+export interface AddressUse {
+  readonly size: number;
+  readonly write: boolean;
+}
+
+export abstract class Lowering {
+  protected readonly f: FunctionBody;
+  /** Local that holds the byte offset of the context. */
+  protected readonly ctx: number;
+  protected readonly imports: Readonly<Record<ImportName, number>>;
+  protected readonly pool: LocalPool;
+  protected builder!: Builder;
+  protected locals: number[] = [];
   readonly #slots = new Map<number, Slot>();
-  readonly #addressUse: Map<number, { size: number; write: boolean }>;
+  #addressUse = new Map<number, AddressUse>();
 
-  constructor(frame: Frame, pool: LocalPool, builder: Builder) {
-    this.#frame = frame;
-    this.#f = frame.f;
-    this.#pool = pool;
-    this.#builder = builder;
-    pool.reset();
-    this.#locals = builder.locals.map((type) => pool.take(type));
+  constructor(f: FunctionBody, ctx: number, imports: Readonly<Record<ImportName, number>>, pool: LocalPool) {
+    this.f = f;
+    this.ctx = ctx;
+    this.imports = imports;
+    this.pool = pool;
+  }
+
+  // -- what the tiers answer --------------------------------------------------------------------------
+
+  /** Saves what an import that throws needs to find. */
+  protected abstract spill(): void;
+  /** Leaves the run loop behind this instruction. */
+  protected abstract leave(): void;
+  /** Goes on at the target, retiring the instruction. */
+  protected abstract jump(target: Expr): void;
+  protected abstract pushRegister(register: RegisterRef, size: number): void;
+  protected abstract setRegister(register: RegisterRef, size: number, value: Expr): void;
+  /** Pushes ctx + 32 * the XMM register's number. */
+  protected abstract pushXmmBase(operand: 'a' | 'b'): void;
+  protected abstract pushImmediate(): void;
+  /** Linear address of the memory operand; offset alone; address behind the instruction. */
+  protected abstract pushEffectiveAddress(use: AddressUse | undefined): void;
+  protected abstract pushOffset(): void;
+  protected abstract pushNextRip(): void;
+  /** One arithmetic flag as i64; one condition as i32; all six set by an operation. */
+  protected abstract pushFlag(name: string): void;
+  protected abstract pushCondition(code: number): void;
+  protected abstract setFlags(s: Extract<Statement, { kind: 'flags' }>): void;
+  protected abstract pushField(offset: number, bytes: number): void;
+  protected abstract setField(offset: number, bytes: 4 | 8, value: Expr): void;
+
+  /** Lowers one traced definition. */
+  protected lowerBuilt(builder: Builder): void {
+    this.builder = builder;
+    this.pool.reset();
+    this.#slots.clear();
+    this.locals = builder.locals.map((type) => this.pool.take(type));
     this.#addressUse = addressUses(builder.statements);
+    this.statements(builder.statements);
   }
 
-  lower(): void {
-    this.#statements(this.#builder.statements);
+  protected statements(statements: readonly Statement[]): void {
+    for (const statement of statements) this.statement(statement);
   }
 
-  #statements(statements: readonly Statement[]): void {
-    for (const statement of statements) this.#statement(statement);
-  }
-
-  #statement(s: Statement): void {
-    const f = this.#f;
+  protected statement(s: Statement): void {
+    const { f } = this;
     switch (s.kind) {
       case 'let':
-        if (s.value.op === 'ea') this.#effectiveAddress(this.#addressUse.get(s.local));
+        if (s.value.op === 'ea') this.pushEffectiveAddress(this.#addressUse.get(s.local));
         else if (s.value.op === 'stackAddress') this.#stackAddress(s.value, this.#addressUse.get(s.local));
-        else this.#expr(s.value);
-        f.set(this.#locals[s.local]!);
+        else this.expr(s.value);
+        f.set(this.locals[s.local]!);
         return;
       case 'assign':
-        this.#expr(s.value);
-        f.set(this.#locals[s.local]!);
+        this.expr(s.value);
+        f.set(this.locals[s.local]!);
         return;
       case 'setReg':
-        this.#setRegister(s.register, s.size, s.value);
+        this.setRegister(s.register, s.size, s.value);
+        return;
+      case 'flags':
+        this.setFlags(s);
         return;
       case 'setField':
-        if (s.offset < 0) {
-          this.#expr(s.value);
-          f.call(this.#frame.importIndex.setFlags);
-          return;
-        }
-        f.get(this.#frame.ctx);
-        this.#expr(s.value);
-        f.memory(s.bytes === 4 ? OP.i64Store32 : OP.i64Store, s.offset);
+        this.setField(s.offset, s.bytes, s.value);
         return;
       case 'setXmm':
-        this.#xmmAddress(s.register);
-        this.#expr(s.value);
+        this.pushXmmBase(s.register);
+        this.expr(s.value);
         f.simdMemory(SIMD_STORE, STATE.ymm);
         return;
       case 'load':
-        this.#load(s.address, s.size, this.#locals[s.local]!);
+        this.#load(s.address, s.size, this.locals[s.local]!);
         return;
       case 'store':
         this.#store(s.address, s.size, s.value);
@@ -126,111 +142,55 @@ export class Lowering {
         this.#closeRmw(s);
         return;
       case 'if':
-        this.#expr(s.condition);
-        f.if(EMPTY);
-        this.#statements(s.then);
-        if (s.otherwise.length) {
-          f.else();
-          this.#statements(s.otherwise);
-        }
-        f.end();
+        this.conditional(s);
         return;
       case 'raise':
-        this.#frame.spill();
+        this.spill();
         f.i32(s.vector)
           .i32(s.errorCode ?? -1)
-          .call(this.#frame.importIndex.raise)
+          .call(this.imports.raise)
           .op(OP.unreachable);
         return;
-      case 'jump': {
-        this.#expr(s.target);
-        // A 16-bit operand size cuts rip to 16 bits in every mode; AMD keeps this in 64-bit mode too.
-        if (this.#builder.size === 2) f.i64(0xffffn).op(OP.i64And);
-        else if (this.#builder.legacy) f.i64(0xffff_ffffn).op(OP.i64And);
-        this.#frame.jump();
+      case 'jump':
+        this.jump(s.target);
         return;
-      }
     }
   }
 
-  // -- registers ----------------------------------------------------------------------------------
-
-  /** Pushes ctx + the byte offset in operand `a` or `b`. */
-  #registerAddress(operand: 'a' | 'b'): void {
-    const { ctx, op } = this.#frame;
-    this.#f
-      .get(ctx)
-      .get(op)
-      .memory(OP.i32Load8U, operand === 'a' ? MICRO_OP.a : MICRO_OP.b)
-      .op(OP.i32Add);
+  protected conditional(s: Extract<Statement, { kind: 'if' }>): void {
+    this.expr(s.condition);
+    this.f.if(EMPTY);
+    this.statements(s.then);
+    if (s.otherwise.length) {
+      this.f.else();
+      this.statements(s.otherwise);
+    }
+    this.f.end();
   }
 
-  #xmmAddress(operand: 'a' | 'b'): void {
-    const { ctx, op } = this.#frame;
-    this.#f
-      .get(ctx)
-      .get(op)
-      .memory(OP.i32Load8U, operand === 'a' ? MICRO_OP.a : MICRO_OP.b)
-      .i32(5)
-      .op(OP.i32Shl, OP.i32Add);
+  /** Width to which a jump target is cut: 16 bits by the operand size, 32 in legacy modes, else none. */
+  protected jumpMask(): bigint | undefined {
+    // AMD keeps the 16-bit operand size of near branches in 64-bit mode too.
+    if (this.builder.size === 2) return 0xffffn;
+    return this.builder.legacy ? 0xffff_ffffn : undefined;
   }
 
-  #setRegister(register: RegisterRef, size: number, value: Expr): void {
-    let offset = 0;
-    if (typeof register === 'number') {
-      this.#f.get(this.#frame.ctx);
-      offset = register;
-    } else this.#registerAddress(register);
-    this.#expr(value);
-    if (size === 4) this.#f.i64(0xffff_ffffn).op(OP.i64And).memory(OP.i64Store, offset);
-    else this.#f.memory(STORES[size]!, offset);
-  }
-
-  // -- addresses ------------------------------------------------------------------------------------
-
-  /** base + (index << scale) + displacement. */
-  #sum(): void {
-    const { ctx, op } = this.#frame;
-    const register = (at: number): void => {
-      this.#f.get(ctx).get(op).memory(OP.i32Load8U, at).op(OP.i32Add).memory(OP.i64Load, 0);
-    };
-    register(MICRO_OP.base);
-    register(MICRO_OP.index);
-    this.#f.get(op).memory(OP.i64Load8U, MICRO_OP.scale).op(OP.i64Shl, OP.i64Add);
-    this.#f.get(op).memory(OP.i64Load32S, MICRO_OP.displacement).op(OP.i64Add);
-  }
-
-  #effectiveAddress(use: { size: number; write: boolean } | undefined): void {
-    const f = this.#f;
-    const { op } = this.#frame;
-    f.get(op).memory(OP.i32Load8U, MICRO_OP.flags).i32(OP_FLAG.slowAddress).op(OP.i32And);
-    f.if(I64);
-    this.#frame.spill();
-    f.get(op)
+  #stackAddress(e: Expr, use: AddressUse | undefined): void {
+    this.spill();
+    this.expr(e.args[0]!);
+    this.f
       .i32(use?.size ?? 1)
       .i32(use?.write ? 1 : 0)
-      .call(this.#frame.importIndex.address);
-    f.else();
-    this.#sum();
-    f.end();
-  }
-
-  #stackAddress(e: Expr, use: { size: number; write: boolean } | undefined): void {
-    this.#frame.spill();
-    this.#expr(e.args[0]!);
-    this.#f
-      .i32(use?.size ?? 1)
-      .i32(use?.write ? 1 : 0)
-      .call(this.#frame.importIndex.stackAddress);
+      .call(this.imports.stackAddress);
   }
 
   // -- memory -----------------------------------------------------------------------------------------
 
   /** Evaluates an address into a local, and the TLB entry's tag comparison onto the stack. */
   #probe(address: number, size: number, tag: number): number {
-    const f = this.#f;
-    const entry = this.#pool.take('i32');
-    f.get(this.#frame.ctx).memory(OP.i32Load, STATE.tlb);
+    const { f } = this;
+    const entry = this.pool.take('i32');
+    f.get(this.ctx).memory(OP.i32Load, STATE.tlb);
     f.get(address).i64(12n).op(OP.i64ShrU, OP.i32WrapI64).i32(1023).op(OP.i32And).i32(5).op(OP.i32Shl);
     f.op(OP.i32Add).tee(entry).memory(OP.i64Load, tag);
     // The page of the last byte: an access that crosses pages never matches its first page's tag.
@@ -241,7 +201,7 @@ export class Lowering {
   }
 
   #host(entry: number, address: number): void {
-    this.#f
+    this.f
       .get(entry)
       .memory(OP.i32Load, TLB_HOST)
       .get(address)
@@ -251,15 +211,15 @@ export class Lowering {
   }
 
   #addressLocal(address: Expr): number {
-    if (address.op === 'local') return this.#locals[Number(address.value)]!;
-    const local = this.#pool.take('i64');
-    this.#expr(address);
-    this.#f.set(local);
+    if (address.op === 'local') return this.locals[Number(address.value)]!;
+    const local = this.pool.take('i64');
+    this.expr(address);
+    this.f.set(local);
     return local;
   }
 
   #load(addressExpr: Expr, size: number, result: number): void {
-    const f = this.#f;
+    const { f } = this;
     const address = this.#addressLocal(addressExpr);
     const entry = this.#probe(address, size, 0);
     f.if(EMPTY);
@@ -267,19 +227,19 @@ export class Lowering {
     if (size === 16) f.simdMemory(SIMD_LOAD, 0);
     else f.memory(LOADS[size]!, 0);
     f.set(result).else();
-    this.#frame.spill();
+    this.spill();
     if (size === 16) {
-      f.get(address).call(this.#frame.importIndex.load128);
-      f.get(this.#frame.ctx).simdMemory(SIMD_LOAD, STATE.scratch).set(result);
-    } else f.get(address).i32(size).call(this.#frame.importIndex.load).set(result);
+      f.get(address).call(this.imports.load128);
+      f.get(this.ctx).simdMemory(SIMD_LOAD, STATE.scratch).set(result);
+    } else f.get(address).i32(size).call(this.imports.load).set(result);
     f.end();
   }
 
   #store(addressExpr: Expr, size: number, value: Expr): void {
-    const f = this.#f;
+    const { f } = this;
     const address = this.#addressLocal(addressExpr);
-    const held = this.#pool.take(size === 16 ? 'v128' : 'i64');
-    this.#expr(value);
+    const held = this.pool.take(size === 16 ? 'v128' : 'i64');
+    this.expr(value);
     f.set(held);
     const entry = this.#probe(address, size, 8);
     f.if(EMPTY);
@@ -293,38 +253,38 @@ export class Lowering {
   }
 
   #slowStore(address: number, size: number, held: number): void {
-    const f = this.#f;
-    this.#frame.spill();
+    const { f } = this;
+    this.spill();
     if (size === 16) {
-      f.get(this.#frame.ctx).get(held).simdMemory(SIMD_STORE, STATE.scratch);
-      f.get(address).call(this.#frame.importIndex.store128);
-    } else f.get(address).i32(size).get(held).call(this.#frame.importIndex.store);
+      f.get(this.ctx).get(held).simdMemory(SIMD_STORE, STATE.scratch);
+      f.get(address).call(this.imports.store128);
+    } else f.get(address).i32(size).get(held).call(this.imports.store);
     f.if(EMPTY);
-    this.#frame.leave();
+    this.leave();
     f.end();
   }
 
   #openRmw(s: Extract<Statement, { kind: 'openRmw' }>): void {
-    const f = this.#f;
+    const { f } = this;
     const address = this.#addressLocal(s.address);
-    const host = this.#pool.take('i32');
+    const host = this.pool.take('i32');
     this.#slots.set(s.slot, { address, host });
     const entry = this.#probe(address, s.size, 8);
     f.if(EMPTY);
     this.#host(entry, address);
-    f.tee(host).memory(LOADS[s.size]!, 0).set(this.#locals[s.local]!);
+    f.tee(host).memory(LOADS[s.size]!, 0).set(this.locals[s.local]!);
     f.else();
-    this.#frame.spill();
-    f.get(address).i32(s.size).call(this.#frame.importIndex.loadForWrite).set(this.#locals[s.local]!);
+    this.spill();
+    f.get(address).i32(s.size).call(this.imports.loadForWrite).set(this.locals[s.local]!);
     f.i32(0).set(host);
     f.end();
   }
 
   #closeRmw(s: Extract<Statement, { kind: 'closeRmw' }>): void {
-    const f = this.#f;
+    const { f } = this;
     const { address, host } = this.#slots.get(s.slot)!;
-    const held = this.#pool.take('i64');
-    this.#expr(s.value);
+    const held = this.pool.take('i64');
+    this.expr(s.value);
     f.set(held).get(host).if(EMPTY);
     f.get(host).get(held).memory(STORES[s.size]!, 0);
     f.else();
@@ -334,105 +294,87 @@ export class Lowering {
 
   // -- expressions --------------------------------------------------------------------------------------
 
-  #field(offset: number, bytes: number): void {
-    this.#f.get(this.#frame.ctx).memory(LOADS[bytes]!, offset);
-  }
-
-  #expr(e: Expr): void {
-    const f = this.#f;
-    const { ctx, op } = this.#frame;
+  protected expr(e: Expr): void {
+    const { f } = this;
     switch (e.op) {
       case 'const':
         if (e.type === 'i32') f.i32(Number(e.value));
         else f.i64(e.value);
         return;
       case 'local':
-        f.get(this.#locals[Number(e.value)]!);
+        f.get(this.locals[Number(e.value)]!);
         return;
       case 'field':
-        this.#field(Number(e.value), Number(e.args[0]!.value));
+        this.pushField(Number(e.value), Number(e.args[0]!.value));
         return;
       case 'regA':
       case 'regB':
-        this.#registerAddress(e.op === 'regA' ? 'a' : 'b');
-        f.memory(LOADS[Number(e.value)]!, 0);
+        this.pushRegister(e.op === 'regA' ? 'a' : 'b', Number(e.value));
         return;
       case 'xmmA':
       case 'xmmB':
-        this.#xmmAddress(e.op === 'xmmA' ? 'a' : 'b');
+        this.pushXmmBase(e.op === 'xmmA' ? 'a' : 'b');
         f.simdMemory(SIMD_LOAD, STATE.ymm);
         return;
       case 'imm':
-        f.get(op).memory(OP.i64Load, MICRO_OP.immediate);
+        this.pushImmediate();
         return;
       case 'offset':
-        this.#sum();
-        this.#cutToAddressSize();
+        this.pushOffset();
         return;
       case 'stackMask':
-        this.#field(STATE.stackMask, 8);
+        this.pushField(STATE.stackMask, 8);
         return;
       case 'nextRip':
-        f.get(ctx).memory(OP.i64Load, STATE.codePage);
-        f.get(op).memory(OP.i64Load16U, MICRO_OP.pageOffset).op(OP.i64Add);
-        f.get(op).memory(OP.i64Load8U, MICRO_OP.length).op(OP.i64Add);
+        this.pushNextRip();
         return;
       case 'cond':
-        pushCondition(f, ctx, Number(e.value));
+        this.pushCondition(Number(e.value));
         return;
       case 'select':
-        for (const arg of e.args) this.#expr(arg);
+        for (const arg of e.args) this.expr(arg);
         if (e.type === 'v128') f.byte(0x1c, 1, V128);
         else f.op(OP.select);
         return;
       case 'simd':
-        for (const arg of e.args) this.#expr(arg);
+        for (const arg of e.args) this.expr(arg);
         f.simd(Number(e.value));
         return;
       case 'shuffle':
-        for (const arg of e.args) this.#expr(arg);
+        for (const arg of e.args) this.expr(arg);
         f.simd(0x0d);
         for (let i = 0n; i < 16n; i++) f.byte(Number((e.value >> (8n * i)) & 0xffn));
         return;
       case 'lane64':
-        this.#expr(e.args[0]!);
+        this.expr(e.args[0]!);
         f.simd(0x1d).byte(Number(e.value));
         return;
       case 'vector':
-        this.#expr(e.args[0]!);
+        this.expr(e.args[0]!);
         f.simd(0x12); // i64x2.splat
-        this.#expr(e.args[1]!);
+        this.expr(e.args[1]!);
         f.simd(0x1e).byte(1); // i64x2.replace_lane 1
         return;
     }
-    if (e.op.startsWith('flag:')) return pushFlag(f, ctx, e.op.slice(5));
+    if (e.op.startsWith('flag:')) return this.pushFlag(e.op.slice(5));
     const unary = UNARY[e.op];
     if (unary !== undefined) {
-      this.#expr(e.args[0]!);
+      this.expr(e.args[0]!);
       f.op(unary);
       return;
     }
     const table = e.args[0]?.type === 'i32' ? BINARY32 : BINARY;
     const binary = table[e.op];
     if (binary === undefined) throw new Error(`no lowering for ${e.op}`);
-    this.#expr(e.args[0]!);
-    this.#expr(e.args[1]!);
+    this.expr(e.args[0]!);
+    this.expr(e.args[1]!);
     f.op(binary);
-  }
-
-  /** Cuts the sum on the stack to the micro-op's address size. */
-  #cutToAddressSize(): void {
-    const f = this.#f;
-    // all ones >>> (64 - 8 * size)
-    f.i64(-1n).i64(64n);
-    f.get(this.#frame.op).memory(OP.i64Load8U, MICRO_OP.addressSize).i64(3n).op(OP.i64Shl);
-    f.op(OP.i64Sub, OP.i64ShrU, OP.i64And);
   }
 }
 
 /** Size and direction of the first access through each address local, for the segment check. */
-function addressUses(statements: readonly Statement[]): Map<number, { size: number; write: boolean }> {
-  const uses = new Map<number, { size: number; write: boolean }>();
+function addressUses(statements: readonly Statement[]): Map<number, AddressUse> {
+  const uses = new Map<number, AddressUse>();
   const note = (address: Expr, size: number, write: boolean): void => {
     if (address.op !== 'local') return;
     const local = Number(address.value);

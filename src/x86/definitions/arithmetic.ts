@@ -77,7 +77,7 @@ export const ARITHMETIC: readonly Definition[] = [
       const y = b.src();
       const result = b.let(b.add(b.add(x, y), b.flag('cf')));
       b.setDst(result);
-      b.flagsAdd(x, y, result);
+      b.flagsAdd(x, y, result, true);
     },
   },
   {
@@ -101,7 +101,7 @@ export const ARITHMETIC: readonly Definition[] = [
       const y = b.src();
       const result = b.let(b.sub(b.sub(x, y), b.flag('cf')));
       b.setDst(result);
-      b.flagsSub(x, y, result);
+      b.flagsSub(x, y, result, true);
     },
   },
   {

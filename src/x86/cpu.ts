@@ -299,7 +299,7 @@ export class Cpu {
   probe(linear: bigint, length: number, access: Access, privilege: Privilege = 'current'): void {
     lookup(this, linear & MASK64, access, privilege);
     const last = (linear + BigInt(length) - 1n) & MASK64;
-    if (last >> 12n !== (linear & MASK64) >> 12n) lookup(this, last, access, privilege);
+    if (last >> 12n !== (linear & MASK64) >> 12n) lookup(this, last & ~0xfffn, access, privilege);
   }
 
   /** Byte offset in machine memory of a byte that can be accessed, or undefined for a device page. */

@@ -41,6 +41,7 @@ export const UNARY: Readonly<Record<string, number>> = {
   sx2: OP.i64Extend16S,
   sx4: OP.i64Extend32S,
   extend: OP.i64ExtendI32U,
+  wrap: OP.i32WrapI64,
 };
 export const LOADS: Readonly<Record<number, number>> = {
   1: OP.i64Load8U,

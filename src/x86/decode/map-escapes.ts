@@ -22,7 +22,7 @@ ${range(0x1c, 0x1e, '-ssse3 P,Q | -ssse3 V,W')}
 ${range(0x20, 0x25, 'ud | -sse41 V,W')}
   28 ud | -pmuldq V,W
   29 ud | -pcmpeqq V,W
-  2A ud | -movaps V,M
+  2A ud | movaps V,M
   2B ud | -packusdw V,W
 ${range(0x30, 0x35, 'ud | -sse41 V,W')}
 ${range(0x37, 0x41, 'ud | -sse41 V,W')}

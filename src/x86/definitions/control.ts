@@ -103,8 +103,11 @@ export const CONTROL: readonly Definition[] = [
     jumps: true,
     build: (b) => {
       const target = b.readDst();
+      // As processors do: the return address is stored, then the target refused, RSP unchanged.
+      const sp = b.let(b.sub(b.sp(), b.c(b.size)));
+      b.store(b.stackAddress(sp), b.size, returnAddress(b));
       checkCanonical(b, target);
-      b.push(returnAddress(b));
+      b.setSp(sp);
       b.jump(target);
     },
   },

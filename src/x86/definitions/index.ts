@@ -9,6 +9,8 @@ import { CONTROL } from './control.ts';
 import { MOVES } from './moves.ts';
 import { MULTIPLY } from './multiply.ts';
 import { SHIFTS } from './shifts.ts';
+import { SSE_INTEGER } from './sse-integer.ts';
+import { SSE_MOVES } from './sse-moves.ts';
 
 export const DEFINITIONS: readonly Definition[] = [
   ...MOVES,
@@ -17,4 +19,6 @@ export const DEFINITIONS: readonly Definition[] = [
   ...SHIFTS,
   ...BITS,
   ...CONTROL,
+  ...SSE_MOVES,
+  ...SSE_INTEGER,
 ];

@@ -141,6 +141,7 @@ const SETTINGS = {
   'git.openRepositoryInParentFolders': 'never',
   'security.workspace.trust.enabled': false,
   'debug.toolBarLocation': 'docked',
+  'debug.openDebug': 'openOnSessionStart',
 };
 
 /**

@@ -125,7 +125,7 @@ class VmsaTree implements vscode.TreeDataProvider<Node> {
     item.iconPath =
       before === undefined
         ? new vscode.ThemeIcon('symbol-field')
-        : new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor('charts.orange'));
+        : new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor('list.warningForeground'));
     return item;
   }
 

@@ -18,7 +18,7 @@ const FLAGS = [
 ];
 
 /** Screens large enough that nothing under test is hidden behind a fold. */
-const VIEWPORT = { width: 1440, height: 900 };
+const VIEWPORT = { width: 1600, height: 1000 };
 
 export class Workbench {
   readonly page: Page;
@@ -158,7 +158,16 @@ export class Workbench {
 
   /** Rows of a tree in a view, as text in one line each. */
   async rows(pane: Locator): Promise<string[]> {
-    const rows = await pane.locator('.monaco-list-row').allInnerTexts();
+    const rows = await pane.locator('.monaco-list-row').evaluateAll((elements) =>
+      elements.map((element) => {
+        const texts: string[] = [];
+        const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+        for (let node = walker.nextNode(); node; node = walker.nextNode())
+          // Buttons of a row are not what it says.
+          if (!node.parentElement?.closest('.actions, .action-item')) texts.push(node.textContent ?? '');
+        return texts.join(' ');
+      }),
+    );
     return rows.map((row) => row.replace(/\s+/g, ' ').trim());
   }
 
@@ -181,6 +190,46 @@ export class Workbench {
 
   async dismissNotifications(): Promise<void> {
     await this.command('Notifications: Clear All Notifications');
+  }
+
+  /** F5. Right after the workbench has opened the key only shows the debug view: then once more. */
+  async startDebugging(): Promise<void> {
+    const running = this.page.locator('.sidebar .codicon-debug-stop');
+    await this.page.waitForTimeout(4_000);
+    for (let attempt = 0; attempt < 5; attempt++) {
+      await this.page.keyboard.press('F5');
+      const started = await running
+        .first()
+        .waitFor({ timeout: 10_000 })
+        .then(
+          () => true,
+          () => false,
+        );
+      if (started) return;
+    }
+    throw new Error('F5 starts no debug session');
+  }
+
+  /** Sets or removes a breakpoint on a line (1-based) of the text editor in front. */
+  async toggleBreakpoint(line: number): Promise<void> {
+    await this.goToLine(line);
+    await this.page.keyboard.press('F9');
+  }
+
+  /** `function file line` of the frame the debugger shows, once it is one that `accept` takes. */
+  async stoppedIn(accept: RegExp): Promise<string> {
+    const frame = this.pane('Call Stack')
+      .locator('.monaco-list-row.selected, .monaco-list-row .stack-frame')
+      .first();
+    const read = async () =>
+      (await frame.innerText({ timeout: 1_000 }).catch(() => '')).replace(/\s+/g, ' ').trim();
+    return this.until(`a stop in ${accept}`, read, (text) => accept.test(text), 60_000);
+  }
+
+  /** Everything the debug console shows. */
+  async console(): Promise<string> {
+    const lines = await this.page.locator('.repl .monaco-list-row').allInnerTexts();
+    return lines.join('\n');
   }
 
   /** Waits until `read` gives what `accept` takes; what it gave last is in the error. */

@@ -227,7 +227,8 @@ trap_common:
     push    rbp
     mov     rbp, rsp
     call    handle_trap
-    add     rsp, 16
+    pop     rbp
+    add     rsp, 8                      # the link's RIP
     pop     r15
     pop     r14
     pop     r13

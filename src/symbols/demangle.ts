@@ -12,6 +12,17 @@ interface DemanglerExports {
 
 /** Longer names stay as they are: only a hostile file has them. */
 const MAX_MANGLED = 8192;
+/** Longest readable name; a few hundred bytes of substitutions can stand for gigabytes. */
+const MAX_DEMANGLED = 1 << 20;
+/** 64 KiB pages the module may use: its own 17, and room for one such name. */
+const MAX_PAGES = 80;
+
+/** Characters of readable names that may still be produced: what bounds a file full of exploding names. */
+export interface DemangleBudget {
+  left: number;
+}
+/** Several times the names of the largest kernels. */
+export const demangleBudget = (): DemangleBudget => ({ left: 1 << 26 });
 
 let module: WebAssembly.Module | undefined;
 let instance: DemanglerExports | undefined;
@@ -24,15 +35,47 @@ const decoder = new TextDecoder();
  * affair. Without it names stay mangled and images say so in a diagnostic.
  * Throws `CvmError` `symbols-demangler` if it is not that module.
  */
-export async function initSymbols(wasm: Uint8Array | WebAssembly.Module): Promise<void> {
+export async function initSymbols(wasm: Uint8Array): Promise<void> {
   try {
-    const compiled =
-      wasm instanceof WebAssembly.Module ? wasm : await WebAssembly.compile(wasm as Uint8Array<ArrayBuffer>);
+    const compiled = await WebAssembly.compile(limitMemory(wasm));
     instance = instantiate(compiled);
     module = compiled;
   } catch (error) {
     throw new CvmError('symbols-demangler', `The demangler could not be loaded: ${String(error)}`);
   }
+}
+
+/**
+ * The module with a maximum in its memory section (WebAssembly 1.0, 5.5.8), so that a name that expands
+ * without end stops in milliseconds. Anything unexpected is left to the compiler to refuse.
+ */
+function limitMemory(wasm: Uint8Array): Uint8Array<ArrayBuffer> {
+  let at = 8;
+  const leb = (): number => {
+    let value = 0;
+    for (let shift = 0; shift < 35; shift += 7) {
+      const byte = wasm[at++] ?? 0;
+      value += (byte & 0x7f) * 2 ** shift;
+      if (byte < 0x80) break;
+    }
+    return value;
+  };
+  while (at < wasm.length) {
+    const start = at;
+    const id = wasm[at++];
+    const size = leb();
+    // One memory, no maximum, an initial size of one byte: 01 00 nn.
+    if (id === 5 && size === 3 && wasm[at] === 1 && wasm[at + 1] === 0 && wasm[at + 2]! < MAX_PAGES) {
+      const limited = [5, 4, 1, 1, wasm[at + 2]!, MAX_PAGES];
+      const out = new Uint8Array(wasm.length + 1);
+      out.set(wasm.subarray(0, start));
+      out.set(limited, start);
+      out.set(wasm.subarray(at + size), start + limited.length);
+      return out;
+    }
+    at += size;
+  }
+  return new Uint8Array(wasm);
 }
 
 function instantiate(compiled: WebAssembly.Module): DemanglerExports {
@@ -58,21 +101,24 @@ export const canDemangle = (): boolean => instance !== undefined;
 
 /**
  * Rust v0, Rust legacy and Itanium C++ names in readable form, with the `::h<hash>` of legacy Rust names;
- * anything else unchanged.
+ * anything else unchanged, as is everything once `budget` is used up.
  */
-export function demangle(raw: string): string {
+export function demangle(raw: string, budget?: DemangleBudget): string {
   // Only these prefixes are mangled: _Z (also __Z), _R (also __R).
   if (!instance || !/^_{1,2}[ZR]/.test(raw) || raw.length > MAX_MANGLED) return raw;
+  if (budget && budget.left <= 0) return raw;
   const input = encoder.encode(raw);
   try {
     const pointer = instance.__wbindgen_malloc(input.length, 1) >>> 0;
     new Uint8Array(instance.memory.buffer, pointer, input.length).set(input);
     const [at, length] = instance.demangle_any(pointer, input.length);
+    if (budget) budget.left -= length >>> 0;
     const text = decoder.decode(new Uint8Array(instance.memory.buffer, at >>> 0, length >>> 0));
     instance.__wbindgen_free(at, length, 1);
     // What it cannot decode comes back without its first underscore.
-    return raw.endsWith(text) ? raw : text;
+    return raw.endsWith(text) || text.length > MAX_DEMANGLED ? raw : text;
   } catch {
+    if (budget) budget.left -= MAX_DEMANGLED;
     // A hostile name made the wasm trap; its memory is not to be trusted any more.
     instance = instantiate(module!);
     return raw;

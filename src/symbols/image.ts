@@ -1,6 +1,6 @@
 import type { Diagnostic } from '../base/index.ts';
 import { fromTableAddress, toTableAddress } from './cursor.ts';
-import { canDemangle, demangle, nameSegments, shortName } from './demangle.ts';
+import { canDemangle, demangle, demangleBudget, nameSegments, shortName } from './demangle.ts';
 import { LineIndex } from './dwarf/line-index.ts';
 import { ScopeIndex } from './dwarf/scope-index.ts';
 import { DwarfSections } from './dwarf/sections.ts';
@@ -98,6 +98,7 @@ export class SymbolImage {
   private lineIndex: LineIndex | undefined;
   private scopeIndex: ScopeIndex | undefined;
   private readonly names: (string | undefined)[] = [];
+  private readonly demangling = demangleBudget();
   private byLastSegment: Map<string, number[]> | undefined;
 
   /** Throws `CvmError` if `bytes` is not an ELF64 x86-64 file; everything behind the header is lenient and lazy. */
@@ -168,7 +169,7 @@ export class SymbolImage {
     for (const id of this.nameIndex().get(wanted[wanted.length - 1]!) ?? []) {
       const raw = this.symbols.rawName(id);
       const full = this.displayName(id);
-      if (raw === name || full === short || demangle(raw) === name) exact.push(id);
+      if (raw === name || full === short) exact.push(id);
       else {
         const segments = nameSegments(full);
         if (
@@ -263,7 +264,7 @@ export class SymbolImage {
     const found = hit ? { ...hit, rawName: this.symbols.rawName(hit.id) } : level;
     if (!found) return undefined;
     return {
-      name: shortName(demangle(found.rawName)),
+      name: shortName(demangle(found.rawName, this.demangling)),
       rawName: found.rawName,
       start: this.fromTable(found.start),
       end: this.fromTable(found.end),
@@ -280,7 +281,7 @@ export class SymbolImage {
     let place = { file: line?.file ?? '', line: line?.line ?? 0, column: line?.column ?? 0 };
     return this.scopes.at(this.toTable(address)).map((level) => {
       const frame: InlineFrame = {
-        name: shortName(demangle(level.rawName)),
+        name: shortName(demangle(level.rawName, this.demangling)),
         rawName: level.rawName,
         inlined: level.inlined,
         ...place,
@@ -344,7 +345,7 @@ export class SymbolImage {
   }
 
   private displayName(id: number): string {
-    return (this.names[id] ??= shortName(demangle(this.symbols.rawName(id))));
+    return (this.names[id] ??= shortName(demangle(this.symbols.rawName(id), this.demangling)));
   }
 
   private symbolInfo(id: number): SymbolInfo {

@@ -1,5 +1,5 @@
 import type { Diagnostic } from '../base/index.ts';
-import { stringAt } from './cursor.ts';
+import { MAX_STRING, stringAt } from './cursor.ts';
 import type { ElfFile, ElfSection } from './elf.ts';
 import { flattenIntervals, intervalAt, type Intervals } from './intervals.ts';
 
@@ -64,6 +64,8 @@ export class SymbolTable {
     this.section = new Uint16Array(total);
     this.nameOffset = new Uint32Array(total);
     let count = 0;
+    // Real tables give each name to a few symbols at most; a hostile one shares a long one among all.
+    let nameBytes = 4 * this.strings.length + (1 << 20);
     const view = data && new DataView(data.bytes.buffer, data.bytes.byteOffset, data.bytes.byteLength);
     for (let index = 0; view && index < total; index++) {
       const at = index * SYM_SIZE;
@@ -73,6 +75,9 @@ export class SymbolTable {
       const type = info & 15;
       if (section === 0 || type === STT_SECTION || type === STT_FILE || type === STT_TLS) continue;
       if (name >= this.strings.length || this.strings[name] === 0) continue;
+      const nul = this.strings.subarray(name, name + MAX_STRING).indexOf(0);
+      nameBytes -= nul < 0 ? MAX_STRING : nul;
+      if (nameBytes < 0) break;
       const address = view.getInt32(at + 12, true) * 0x1_0000_0000 + view.getUint32(at + 8, true);
       const size = view.getUint32(at + 20, true) * 0x1_0000_0000 + view.getUint32(at + 16, true);
       if (!Number.isSafeInteger(address) || !Number.isSafeInteger(address + size)) continue;
@@ -83,6 +88,14 @@ export class SymbolTable {
       this.nameOffset[count] = name;
       count++;
     }
+    if (nameBytes < 0)
+      diagnostics.push({
+        severity: 'warning',
+        code: 'elf-symtab',
+        message: `Only ${count} symbols were read: the names of all would be far longer than their table.`,
+        offset: Math.min(table!.offset, elf.bytes.length),
+        length: 0,
+      });
     this.count = count;
   }
 

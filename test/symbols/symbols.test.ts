@@ -157,8 +157,10 @@ describe('demangling', () => {
       `_RI${'I'.repeat(4000)}`,
       `_R${'Y'.repeat(7000)}`,
       `_Z1fI${'S_'.repeat(3000)}E`,
-      // Each substitution doubles what it stands for.
-      `_Z1f${'F'.repeat(1)}${Array.from({ length: 34 }, (_, i) => `1aI${i ? `S${(i - 1).toString(36).toUpperCase()}_S${(i - 1).toString(36).toUpperCase()}_` : 'ii'}E`).join('')}E`,
+      // Each level pairs the one before: 270 bytes that stand for a gigabyte.
+      `_Z1f1AIiiE${Array.from({ length: 26 }, (_, i) => i.toString(36).toUpperCase())
+        .map((level) => `S_IS${level}_S${level}_E`)
+        .join('')}`,
     ];
     const next = random(5);
     const letters = 'NSIEPKRTLFDvi0123456789_ZabBJXMGsC';
@@ -166,7 +168,9 @@ describe('demangling', () => {
       hostile.push(
         (i & 1 ? '_Z' : '_R') + Array.from({ length: 60 }, () => letters[next() % letters.length]).join(''),
       );
-    for (const raw of hostile) expect(typeof demangle(raw)).toBe('string');
+    const start = process.hrtime.bigint();
+    for (const raw of hostile) expect(demangle(raw).length).toBeLessThanOrEqual(1 << 20);
+    expect(Number(process.hrtime.bigint() - start) / 1e9).toBeLessThan(3);
     // And still works afterwards.
     expect(demangle('_Z3foov')).toBe('foo()');
   });

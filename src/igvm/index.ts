@@ -10,7 +10,7 @@ export { IgvmBuilder, makeHeader } from './builder.ts';
 export type { BuilderOptions, HeaderOptions } from './builder.ts';
 export { choosePlatform, platforms } from './platforms.ts';
 export { launchOperations, requireComplete } from './launch.ts';
-export type { LaunchOptions, LaunchPlan } from './launch.ts';
+export type { LaunchOptions, LaunchPlan, VcpuExpansion } from './launch.ts';
 export type * from './operations.ts';
 export { PROFILES } from './profiles.ts';
 export type { LoaderProfile, ProfileName } from './profiles.ts';

@@ -13,6 +13,21 @@ export interface LaunchOptions {
   readonly platformType: PlatformType | undefined;
   /** Default `file-order`. */
   readonly profile?: ProfileName;
+  /**
+   * The guest's vCPUs, for loaders on KVM, which measures a VMSA for each. Default: those the file has a VP
+   * context for. Other loaders take the file's contexts whatever the number of vCPUs.
+   */
+  readonly vcpus?: VcpuExpansion;
+}
+
+export interface VcpuExpansion {
+  readonly count: number;
+  /**
+   * The VMSA (4096 bytes) of a vCPU that the file has no context for. `boot` is the file's context of VP 0.
+   *
+   * @throws CvmError
+   */
+  readonly resetContext: (boot: Uint8Array | undefined) => Uint8Array;
 }
 
 export interface LaunchPlan {

@@ -2,12 +2,12 @@
 import type { ParameterType } from './tables.ts';
 
 /** How a page is given to the platform; the names follow the SNP page types. */
-export type LaunchPageType = 'normal' | 'unmeasured' | 'secrets' | 'cpuid' | 'cpuid-xf';
+export type LaunchPageType = 'normal' | 'zero' | 'unmeasured' | 'secrets' | 'cpuid' | 'cpuid-xf';
 
 export type VpContextFormat = 'snp-vmsa' | 'native' | 'vbs-registers' | 'cca';
 
 interface OperationBase {
-  /** Index in `IgvmFile.headers` of the header it comes from. */
+  /** Index in `IgvmFile.headers` of the header it comes from; -1 if it comes from none. */
   readonly directive: number;
 }
 
@@ -31,6 +31,8 @@ export interface VpContextOperation extends OperationBase {
   readonly format: VpContextFormat;
   /** 4096 bytes; for `vbs-registers` the register count and the registers, unpadded. */
   readonly data: Uint8Array;
+  /** A vCPU that the file has no context for: its reset state (`directive` is that of the boot VP). */
+  readonly reset?: boolean;
 }
 
 /** A parameter area comes into being; nothing reaches the guest yet. */

@@ -1,11 +1,12 @@
 /** The directives of a file, one after the other, as the operations of one loader. */
 import { hex } from '../base/index.ts';
 import { Findings } from './findings.ts';
-import type { LaunchOptions } from './launch.ts';
+import type { LaunchOptions, VcpuExpansion } from './launch.ts';
 import type {
   LaunchOperation,
   LaunchPageType,
   PageOperation,
+  ParameterPageOperation,
   VpContextFormat,
   VpContextOperation,
 } from './operations.ts';
@@ -43,25 +44,22 @@ const CONTEXT_FORMATS: Partial<Record<PlatformType, VpContextFormat>> = {
 /** Only SNP knows secrets and CPUID pages; elsewhere such a page is a page. */
 const hasSpecialPages = (platform: PlatformType | undefined): boolean => platform === 'SEV_SNP';
 
-/** Headers QEMU's loader acts on; any other makes it give up (`backends/igvm.c`). */
-const QEMU_HANDLES: ReadonlySet<IgvmHeader['type']> = new Set([
-  'SUPPORTED_PLATFORM',
-  'GUEST_POLICY',
-  'PAGE_DATA',
-  'VP_CONTEXT',
-  'PARAMETER_AREA',
-  'PARAMETER_INSERT',
-  'MEMORY_MAP',
-  'VP_COUNT',
-  'ENVIRONMENT_INFO',
-  'REQUIRED_MEMORY',
-  'SNP_ID_BLOCK',
-  'MADT',
-]);
+type PageLike = PageOperation | ParameterPageOperation | VpContextOperation;
 
 interface Area {
   readonly size: bigint;
   inserted: boolean;
+}
+
+/** What becomes a page, by address; everything else before it, in file order. */
+function sortByGpa(operations: readonly LaunchOperation[]): LaunchOperation[] {
+  const isPage = (operation: LaunchOperation): operation is PageLike =>
+    operation.kind === 'page' ||
+    operation.kind === 'parameter-page' ||
+    (operation.kind === 'vp-context' && operation.format === 'snp-vmsa');
+  const pages = operations.filter(isPage);
+  pages.sort((a, b) => (a.gpa < b.gpa ? -1 : a.gpa > b.gpa ? 1 : 0));
+  return [...operations.filter((operation) => !isPage(operation)), ...pages];
 }
 
 export class Planner {
@@ -77,8 +75,8 @@ export class Planner {
   private runKey = '';
   private runNext = -1n;
   private runLast = -1;
-  private readonly contexts: VpContextOperation[] = [];
-  private readonly contextAt = new Map<number, number>();
+  /** By vCPU, where VP contexts come last. */
+  private readonly contexts = new Map<number, VpContextOperation>();
   private full = false;
   private hasIdBlock = false;
   /** Bytes of all parameter areas and error ranges so far. */
@@ -96,15 +94,57 @@ export class Planner {
     for (const header of this.file.headers)
       if (header.type === 'GUEST_POLICY' && this.applies(header.compatibilityMask))
         this.push({ kind: 'policy', policy: header.policy, directive: header.index });
+    if (!this.checkPlatform()) return [];
     for (const header of this.file.headers) {
       if (this.full) break;
-      if (this.profile.name === 'qemu-kvm') this.checkQemu(header);
+      this.checkHandled(header);
       if (header.section === 'directive') this.directive(header);
     }
     this.flush();
+    if (this.options.vcpus && this.profile.vpContexts === 'last') this.expand(this.options.vcpus);
     // KVM walks its vCPUs in order when it finishes the launch.
-    for (const context of this.contexts.sort((a, b) => a.vpIndex - b.vpIndex)) this.push(context);
-    return this.operations;
+    for (const context of [...this.contexts.values()].sort((a, b) => a.vpIndex - b.vpIndex))
+      this.push(context);
+    return this.profile.order === 'gpa' ? sortByGpa(this.operations) : this.operations;
+  }
+
+  private checkPlatform(): boolean {
+    const { platforms, title } = this.profile;
+    const { platformType, compatibilityMask } = this.options;
+    if (!platforms || (platformType && platforms.includes(platformType))) return true;
+    const header = this.file.headers.find(
+      (candidate) =>
+        candidate.type === 'SUPPORTED_PLATFORM' && candidate.compatibilityMask === compatibilityMask,
+    );
+    const message = `${title} does not launch ${platformType ?? 'this platform'} from an IGVM file`;
+    if (header) this.error(header, 'igvm-loader-platform', message);
+    else this.findings.add('error', 'igvm-loader-platform', message, 0, 0);
+    return false;
+  }
+
+  /** Every vCPU without a context gets its reset state; a context without a vCPU is an error. */
+  private expand({ count, resetContext }: VcpuExpansion): void {
+    if (this.options.platformType !== 'SEV_SNP' && this.options.platformType !== 'SEV_ES') return;
+    for (const { vpIndex, directive } of this.contexts.values())
+      if (vpIndex >= count)
+        this.error(
+          this.file.headers[directive]!,
+          'igvm-vp-index',
+          `the VP context is for vCPU ${vpIndex}, but the guest has ${count} vCPU${count === 1 ? '' : 's'}`,
+        );
+    const boot = this.contexts.get(0);
+    let data: Uint8Array | undefined;
+    for (let vpIndex = 0; vpIndex < count && !this.full; vpIndex++)
+      if (!this.contexts.has(vpIndex))
+        this.contexts.set(vpIndex, {
+          kind: 'vp-context',
+          gpa: this.profile.vmsaGpa ?? 0n,
+          vpIndex,
+          format: 'snp-vmsa',
+          data: (data ??= resetContext(boot?.data)),
+          directive: boot?.directive ?? -1,
+          reset: true,
+        });
   }
 
   private applies(mask: number): boolean {
@@ -130,13 +170,16 @@ export class Planner {
     this.findings.header('error', code, header, message);
   }
 
-  private checkQemu(header: IgvmHeader): void {
-    if (header.ignorable || header.section === 'platform' || QEMU_HANDLES.has(header.type)) return;
+  private checkHandled(header: IgvmHeader): void {
+    const { handles, title } = this.profile;
+    if (!handles || header.ignorable || header.section === 'platform' || handles.has(header.type)) return;
+    // Cloud Hypervisor reads the guest policy and skips other initialization headers.
+    if (header.section === 'initialization' && this.profile.order !== 'page-runs') return;
     this.findings.header(
       'warning',
-      'igvm-qemu-unsupported',
+      this.profile.name === 'qemu-kvm' ? 'igvm-qemu-unsupported' : 'igvm-loader-unsupported',
       header,
-      `QEMU's IGVM loader does not know ${header.type} headers and may refuse the file`,
+      `${title}'s IGVM loader does not know ${header.type} headers and may refuse the file`,
     );
   }
 
@@ -214,14 +257,18 @@ export class Planner {
   private pageData(header: StructuredHeader<'PAGE_DATA'>): void {
     this.checkGpa(header, header.gpa);
     const large = (header.flags & PAGE_DATA_FLAGS.is2mbPage) !== 0;
-    const takesAll = large && this.profile.largePageData === 'all';
+    const { largePages } = this.profile;
+    const takesAll = large && largePages === 'all';
+    if (large && largePages === 'refuse-data' && header.fileOffset !== 0)
+      this.error(header, 'igvm-large-page', `${this.profile.title} panics at a 2 MiB page with data`);
     const data = this.dataOf(header, header.fileOffset, takesAll ? LARGE_PAGE_SIZE : PAGE_SIZE);
     const pageType = this.pageType(header);
     const shared = this.profile.sharedFlag === 'honour' && (header.flags & PAGE_DATA_FLAGS.shared) !== 0;
     // As QEMU compares: same flags, type, mask and has-data, next address, next directive.
     const key = `${header.flags}/${header.dataType}/${header.compatibilityMask}/${header.fileOffset !== 0}`;
-    if (this.profile.pageRuns && !this.continuesRun(header, key)) this.flush();
-    const pages = large ? LARGE_PAGE_SIZE / PAGE_SIZE : 1;
+    const runs = this.profile.order === 'page-runs';
+    if (runs && !this.continuesRun(header, key)) this.flush();
+    const pages = large && largePages !== 'one-4k' ? LARGE_PAGE_SIZE / PAGE_SIZE : 1;
     const has = data && !takesAll ? PAGE_SIZE : (data?.length ?? 0);
     for (let page = 0; page < pages && !this.full; page++) {
       const at = page * PAGE_SIZE;
@@ -233,7 +280,7 @@ export class Planner {
         shared,
         directive: header.index,
       };
-      if (!this.profile.pageRuns) this.push(operation);
+      if (!runs) this.push(operation);
       else if (this.operations.length + this.pending.length < OPERATION_LIMIT) this.pending.push(operation);
       else this.overflow(header.index);
     }
@@ -257,8 +304,16 @@ export class Planner {
       return 'normal';
     }
     // The special types outrank the unmeasured flag.
-    if (kind !== 'normal' && hasSpecialPages(this.options.platformType)) return kind;
-    return header.flags & PAGE_DATA_FLAGS.unmeasured ? 'unmeasured' : 'normal';
+    if (kind !== 'normal') {
+      if (kind === 'cpuid-xf' && this.profile.platforms?.length === 1)
+        this.error(header, 'igvm-page-type', `${this.profile.title} panics at a CPUID_XF page`);
+      if (hasSpecialPages(this.options.platformType)) return kind;
+      if (this.profile.name === 'qemu-kvm' && this.options.platformType !== 'NATIVE')
+        this.error(header, 'igvm-page-type', `QEMU refuses a ${kind} page on a platform other than SEV-SNP`);
+    }
+    if (header.flags & PAGE_DATA_FLAGS.unmeasured) return 'unmeasured';
+    const empty = header.fileOffset === 0 && this.options.platformType === 'SEV_SNP';
+    return empty ? this.profile.emptyPages : 'normal';
   }
 
   private flush(): void {
@@ -275,7 +330,9 @@ export class Planner {
   }
 
   private vpContext(header: StructuredHeader<'VP_CONTEXT'>): void {
-    const format = this.options.platformType && CONTEXT_FORMATS[this.options.platformType];
+    const format = this.contextFormat(header);
+    if (this.profile.name === 'qemu-kvm' && this.options.platformType === 'SEV')
+      this.error(header, 'igvm-context-platform', 'QEMU refuses a VP context on SEV');
     if (!format) {
       this.error(
         header,
@@ -304,26 +361,33 @@ export class Planner {
       gpa: vmsa && this.profile.vmsaGpa !== undefined ? this.profile.vmsaGpa : header.gpa,
       vpIndex: header.vpIndex,
       format,
-      data: format === 'vbs-registers' ? data : data.subarray(0, PAGE_SIZE),
+      data: format === 'vbs-registers' ? data : this.contextPage(header, data),
       directive: header.index,
     };
     if (vmsa && operation.gpa !== header.gpa)
       this.findings.field(
         'warning',
-        'igvm-qemu-vmsa',
+        this.profile.name === 'qemu-kvm' ? 'igvm-qemu-vmsa' : 'igvm-kvm-vmsa',
         header,
         'gpa',
-        `KVM places every VMSA at ${hex(operation.gpa)}; QEMU refuses ${hex(header.gpa)}`,
+        `KVM places every VMSA at ${hex(operation.gpa)}, not at ${hex(header.gpa)}` +
+          (this.profile.name === 'qemu-kvm' ? '; QEMU refuses the file' : ''),
       );
     if (this.profile.vpContexts === 'in-order') this.push(operation);
-    else this.replaceContext(operation);
+    // A context for the same VP replaces the earlier one.
+    else this.contexts.set(operation.vpIndex, operation);
   }
 
-  /** A context for the same VP replaces the earlier one. */
-  private replaceContext(operation: VpContextOperation): void {
-    const at = this.contextAt.get(operation.vpIndex);
-    if (at !== undefined) this.contexts[at] = operation;
-    else this.contextAt.set(operation.vpIndex, this.contexts.push(operation) - 1);
+  /** The format of a context is that of the launched platform; igvmmeasure goes by the context's own mask. */
+  private contextFormat(header: StructuredHeader<'VP_CONTEXT'>): VpContextFormat | undefined {
+    const own = this.profile.vpContextMask === 'ignore' && this.byMask.get(header.compatibilityMask);
+    const platform = own || this.options.platformType;
+    return platform && CONTEXT_FORMATS[platform];
+  }
+
+  private contextPage(header: StructuredHeader<'VP_CONTEXT'>, data: Uint8Array): Uint8Array {
+    if (this.profile.vpContextData === 'boot-only' && header.vpIndex !== 0) return new Uint8Array(PAGE_SIZE);
+    return data.subarray(0, PAGE_SIZE);
   }
 
   private parameterArea(header: StructuredHeader<'PARAMETER_AREA'>): void {
@@ -343,14 +407,18 @@ export class Planner {
       kind: 'parameter-area',
       area,
       size,
-      initialData: this.profile.name === 'qemu-kvm' ? undefined : data,
+      initialData: this.profile.initialData === 'ignore' ? undefined : data,
       directive: header.index,
     });
   }
 
   private idBlock(header: StructuredHeader<'SNP_ID_BLOCK'>): void {
-    if (this.profile.name === 'qemu-kvm' && this.hasIdBlock)
-      this.error(header, 'igvm-id-block-twice', 'QEMU refuses a file with two ID blocks for one platform');
+    if (this.profile.handles && this.hasIdBlock)
+      this.error(
+        header,
+        'igvm-id-block-twice',
+        `${this.profile.title} refuses a file with two ID blocks for one platform`,
+      );
     else this.push({ kind: 'id-block', directive: header.index });
     this.hasIdBlock = true;
   }

@@ -164,10 +164,12 @@ export class SymbolImage {
   symbolByName(name: string): SymbolInfo[] {
     const wanted = nameSegments(demangle(name));
     const short = shortName(name);
+    const hash = /::(h[0-9a-f]{16})$/.exec(name)?.[1] ?? '';
     const exact: number[] = [];
     const suffix: number[] = [];
     for (const id of this.nameIndex().get(wanted[wanted.length - 1]!) ?? []) {
       const raw = this.symbols.rawName(id);
+      if (!raw.includes(hash)) continue;
       const full = this.displayName(id);
       if (raw === name || full === short) exact.push(id);
       else {

@@ -86,8 +86,7 @@ describe('hostile ELF files', () => {
   });
 
   /** A file of one made-up section, under the name of a DWARF section of a real file. */
-  const withSection = (name: string, content: Uint8Array): Uint8Array => {
-    const base = fixture('clang5');
+  const withSection = (name: string, content: Uint8Array, base = fixture('clang5')): Uint8Array => {
     const elf = readElf(base);
     const bytes = new Uint8Array(base.length + content.length);
     bytes.set(base);
@@ -116,6 +115,15 @@ describe('hostile ELF files', () => {
     rows.set(original.subarray(0, original.length - 60));
     new DataView(rows.buffer).setUint32(0, rows.length - 4, true);
     exercise(withSection('.debug_line', rows));
+    // 80,000 symbols that share one name of two megabytes.
+    const symbols = new Uint8Array(24 * 80_000);
+    const view = new DataView(symbols.buffer);
+    for (let i = 0; i < 80_000; i++) {
+      view.setUint32(24 * i, 1 + i, true);
+      view.setUint32(24 * i + 4, 0x0001_0012, true);
+      view.setUint32(24 * i + 8, 0x400000 + i, true);
+    }
+    exercise(withSection('.symtab', symbols, withSection('.strtab', fill(2 << 20, 0x41))));
     // Directory and file counts of 2^63.
     const counts = original.slice();
     for (let at = 12; at < 90; at++) {

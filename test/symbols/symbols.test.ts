@@ -82,6 +82,7 @@ describe('symbols', () => {
     }
     const legacy = open('rust-legacy');
     expect(legacy.symbolByName('mini::gate::twice::h192328e6eac754d4')).toHaveLength(1);
+    expect(legacy.symbolByName('mini::gate::twice::h0000000000000000')).toHaveLength(0);
     const cpp = open('cpp');
     expect(cpp.symbolByName('shapes::measure')[0]!.name).toBe(
       'shapes::measure(shapes::Box<int> const&, unsigned char)',

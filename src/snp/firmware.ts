@@ -3,8 +3,9 @@
  * 8). It accumulates the launch digest, writes the secrets page, checks the CPUID page and moves pages from the
  * hypervisor's hands into the guest's.
  */
-import { CvmError, bytesToHex, hex } from '../base/index.ts';
+import { CvmError, bytesToHex, hex, writeField } from '../base/index.ts';
 import type { Crypto } from '../base/index.ts';
+import { ATTESTATION_REPORT, GuestMessages } from './guest-messages.ts';
 import { decodeCpuidPage, encodeCpuidPage } from './cpuid-page.ts';
 import type { CpuidFunction } from './cpuid-page.ts';
 import { contentsHash, extendLaunchDigest, LAUNCH_DIGEST_SIZE } from './launch-digest.ts';
@@ -29,6 +30,26 @@ export interface LaunchUpdate {
   readonly data: Uint8Array | undefined;
 }
 
+/** What an ID block and its authentication say (Firmware ABI, "ID_BLOCK", "ID_AUTH"). Signatures are not verified. */
+export interface LaunchIdentity {
+  /** Expected launch digest, 48 bytes. */
+  readonly digest: Uint8Array;
+  readonly policy: bigint;
+  readonly familyId: Uint8Array;
+  readonly imageId: Uint8Array;
+  readonly guestSvn: number;
+  /** SHA-384 of the public keys as ID_AUTH holds them. */
+  readonly idKeyDigest: Uint8Array;
+  readonly authorKeyDigest?: Uint8Array;
+}
+
+/** Boot loader 4, TEE 0, SNP firmware 24, microcode 216 (TCB_VERSION, Milan). */
+const TCB = 0xd818_0000_0000_0004n;
+const FIRMWARE_VERSION = { major: 1n, minor: 55n, build: 24n } as const;
+/** MASK_CHIP_KEY, SIGNING_KEY 7 (none): nothing signs, as on a chip whose key is masked. */
+const UNSIGNED = 0x1en;
+const AUTHOR_KEY_EN = 1n;
+
 /** Policy bits (SEV-SNP Firmware ABI, §4.3). */
 const POLICY = { smt: 1n << 16n, mustBeOne: 1n << 17n, migrationAgent: 1n << 18n, debug: 1n << 19n } as const;
 
@@ -39,6 +60,8 @@ export class SecureProcessor {
   #state: 'init' | 'launching' | 'running' = 'init';
   #digest: Uint8Array = new Uint8Array(LAUNCH_DIGEST_SIZE);
   #policy = 0n;
+  #identity: LaunchIdentity | undefined;
+  #messages: GuestMessages | undefined;
 
   constructor(around: FirmwareSurroundings, seed: bigint, familyModelStepping: number) {
     this.#around = around;
@@ -114,7 +137,7 @@ export class SecureProcessor {
    * Ends the launch. An ID block must name this digest and this policy (Firmware ABI, SNP_LAUNCH_FINISH:
    * BAD_MEASUREMENT, POLICY_FAILURE).
    */
-  launchFinish(idBlock?: { readonly digest: Uint8Array; readonly policy: bigint }): void {
+  launchFinish(idBlock?: LaunchIdentity): void {
     this.#need('launching', 'SNP_LAUNCH_FINISH');
     if (idBlock && bytesToHex(idBlock.digest) !== bytesToHex(this.#digest))
       throw new CvmError(
@@ -128,7 +151,62 @@ export class SecureProcessor {
         `the ID block has guest policy ${hex(idBlock.policy)}, the guest was launched with ${hex(this.#policy)}`,
         { name: 'SNP_ID_BLOCK.policy' },
       );
+    this.#identity = idBlock;
+    this.#messages = new GuestMessages({
+      vmpcks: this.#vmpcks(),
+      report: (vmpl, reportData) => this.attestationReport(vmpl, reportData),
+    });
     this.#state = 'running';
+  }
+
+  /** SNP_GUEST_REQUEST: `status` 0 with the response page, or why not. */
+  guestRequest(page: Uint8Array): { readonly status: number; readonly response?: Uint8Array } {
+    if (!this.#messages)
+      throw new CvmError('snp-guest-state', `SNP_GUEST_REQUEST is not allowed in state ${this.#state}`);
+    return this.#messages.request(page);
+  }
+
+  /** The attestation report: unsigned, and says so (KEY_INFO). */
+  attestationReport(vmpl: number, reportData: Uint8Array): Uint8Array {
+    const report = new Uint8Array(ATTESTATION_REPORT.size);
+    const put = (name: string, value: bigint): void =>
+      writeField(report, ATTESTATION_REPORT.field(name), value);
+    const copy = (name: string, bytes: Uint8Array): void => {
+      const { offset, size } = ATTESTATION_REPORT.field(name);
+      report.set(bytes.subarray(0, size), offset);
+    };
+    const { crypto } = this.#around;
+    const seeded = (name: string): Uint8Array =>
+      crypto.sha256(new TextEncoder().encode(`${name} of seed ${this.#seed}`));
+    const identity = this.#identity;
+    put('VERSION', 3n);
+    put('GUEST_SVN', BigInt(identity?.guestSvn ?? 0));
+    put('POLICY', this.#policy);
+    if (identity) {
+      copy('FAMILY_ID', identity.familyId);
+      copy('IMAGE_ID', identity.imageId);
+      copy('ID_KEY_DIGEST', identity.idKeyDigest);
+      if (identity.authorKeyDigest) copy('AUTHOR_KEY_DIGEST', identity.authorKeyDigest);
+    }
+    put('VMPL', BigInt(vmpl));
+    for (const name of ['CURRENT_TCB', 'REPORTED_TCB', 'COMMITTED_TCB', 'LAUNCH_TCB']) put(name, TCB);
+    put('PLATFORM_INFO', 1n); // SMT is enabled
+    put('KEY_INFO', UNSIGNED | (identity?.authorKeyDigest ? AUTHOR_KEY_EN : 0n));
+    copy('REPORT_DATA', reportData);
+    copy('MEASUREMENT', this.#digest);
+    copy('REPORT_ID', seeded('REPORT_ID'));
+    copy('REPORT_ID_MA', new Uint8Array(32).fill(0xff));
+    const signature = this.#familyModelStepping;
+    put('CPUID_FAM_ID', BigInt(((signature >> 8) & 0xf) + ((signature >> 20) & 0xff)));
+    put('CPUID_MOD_ID', BigInt(((signature >> 4) & 0xf) | ((signature >> 12) & 0xf0)));
+    put('CPUID_STEP', BigInt(signature & 0xf));
+    copy('CHIP_ID', Uint8Array.from([...seeded('CHIP_ID'), ...seeded('CHIP_ID, second half')]));
+    for (const kind of ['CURRENT', 'COMMITTED']) {
+      put(`${kind}_MAJOR`, FIRMWARE_VERSION.major);
+      put(`${kind}_MINOR`, FIRMWARE_VERSION.minor);
+      put(`${kind}_BUILD`, FIRMWARE_VERSION.build);
+    }
+    return report;
   }
 
   #need(state: 'init' | 'launching', command: string): void {
@@ -142,13 +220,13 @@ export class SecureProcessor {
     this.#digest = extendLaunchDigest(this.#digest, { pageType, gpa: BigInt(gpa), contents }, crypto);
   }
 
-  #secrets(): Uint8Array {
+  #vmpcks(): readonly [Uint8Array, Uint8Array, Uint8Array, Uint8Array] {
     const key = (index: number): Uint8Array =>
       this.#around.crypto.sha256(new TextEncoder().encode(`VMPCK${index} of seed ${this.#seed}`));
-    return encodeSecretsPage({
-      vmpcks: [key(0), key(1), key(2), key(3)],
-      familyModelStepping: this.#familyModelStepping,
-    });
+    return [key(0), key(1), key(2), key(3)];
+  }
+  #secrets(): Uint8Array {
+    return encodeSecretsPage({ vmpcks: this.#vmpcks(), familyModelStepping: this.#familyModelStepping });
   }
 
   /**

@@ -13,4 +13,6 @@ export * from './ghcb.ts';
 export * from './cpuid-page.ts';
 export * from './secrets-page.ts';
 export * from './firmware.ts';
+export * from './guest-messages.ts';
+export { openAesGcm, sealAesGcm } from './aes-gcm.ts';
 export * from './sev-platform.ts';

@@ -15,6 +15,7 @@ import { apCreation } from './ap-creation.ts';
 import { hostCpuid } from './cpuid-model.ts';
 import type { Host } from './host.ts';
 import { terminate } from './ghcb-msr.ts';
+import { guestRequest } from './guest-request.ts';
 import { pageStateChange } from './page-state.ts';
 import { SERIAL_PORTS } from './devices.ts';
 import type { Thread } from './thread.ts';
@@ -173,7 +174,7 @@ function handle(request: GhcbRequest): bigint | void {
       return pageStateChange(request);
     case SW_EXIT.SNP_GUEST_REQUEST:
     case SW_EXIT.SNP_EXTENDED_GUEST_REQUEST:
-      throw new NotImplemented(`${exitCodeName(request.exitCode)}: guest messages to the secure firmware`);
+      return guestRequest(request);
     case SW_EXIT.SNP_AP_CREATION:
       return apCreation(request);
     case SW_EXIT.HV_DOORBELL_PAGE:

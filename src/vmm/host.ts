@@ -34,7 +34,8 @@ export interface HostParts {
   log(thread: Thread, kind: string, text: string): void;
   /** Makes the thread of a vCPU at a VMPL, its VMSA in guest memory at `gpa`. */
   createThread(vcpu: Vcpu, vmpl: number, gpa: number): Thread;
-  flushTranslations(): void;
+  /** Carries a guest's message page to the secure firmware. */
+  guestRequest(page: Uint8Array): { readonly status: number; readonly response?: Uint8Array };
 }
 
 const failure = (error: CvmError): StopRequest => ({

@@ -1,5 +1,6 @@
 /** Launches an image: walks the loader's operations, puts pages through the RMP and the secure firmware. */
 import { CvmError, NotImplemented, hex } from '../base/index.ts';
+import type { Crypto } from '../base/index.ts';
 import { choosePlatform, launchOperations, requireComplete } from '../igvm/index.ts';
 import type {
   IgvmFile,
@@ -9,7 +10,7 @@ import type {
   VpContextOperation,
 } from '../igvm/index.ts';
 import { encodeCpuidPage } from '../snp/index.ts';
-import type { CpuidFunction, SecureProcessor, SnpPageType } from '../snp/index.ts';
+import type { CpuidFunction, LaunchIdentity, SecureProcessor, SnpPageType } from '../snp/index.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { depositParameter } from './parameters.ts';
 import type { ParameterValues } from './parameters.ts';
@@ -23,6 +24,7 @@ export interface LaunchInputs {
   readonly profile: ProfileName;
   readonly memory: GuestMemory;
   readonly firmware: SecureProcessor;
+  readonly crypto: Crypto;
   readonly cpuid: readonly CpuidFunction[];
   readonly values: ParameterValues;
 }
@@ -53,7 +55,7 @@ export function launch(inputs: LaunchInputs): Launched {
 class Launch {
   readonly contexts = new Map<number, { readonly gpa: bigint; readonly vmsa: Uint8Array }>();
   pages = 0;
-  idBlock: { digest: Uint8Array; policy: bigint } | undefined;
+  idBlock: LaunchIdentity | undefined;
   readonly #inputs: LaunchInputs;
   readonly #areas = new Map<number, Uint8Array>();
 
@@ -175,7 +177,34 @@ class Launch {
     const header = this.#inputs.image.headers[directive];
     if (header?.type !== 'SNP_ID_BLOCK') return;
     if (this.idBlock) throw new CvmError('igvm-id-block', 'a second SNP_ID_BLOCK for this platform');
-    this.idBlock = { digest: header.ld.slice(), policy: this.#inputs.firmware.policy };
+    const { crypto, firmware } = this.#inputs;
+    const keyDigest = (curve: number, x: Uint8Array, y: Uint8Array): Uint8Array => {
+      // ID_AUTH's public key: curve, Qx, Qy, 1028 bytes in all.
+      const key = new Uint8Array(1028);
+      new DataView(key.buffer).setUint32(0, curve, true);
+      key.set(x, 4);
+      key.set(y, 76);
+      return crypto.sha384(key);
+    };
+    // QEMU enables the author key by its first byte and applies the policy the guest was launched with.
+    const hasAuthor = header.authorPublicKeyCurve !== 0;
+    this.idBlock = {
+      digest: header.ld.slice(),
+      policy: firmware.policy,
+      familyId: header.familyId.slice(),
+      imageId: header.imageId.slice(),
+      guestSvn: header.guestSvn,
+      idKeyDigest: keyDigest(header.idPublicKeyCurve, header.idPublicKeyQx, header.idPublicKeyQy),
+      ...(hasAuthor
+        ? {
+            authorKeyDigest: keyDigest(
+              header.authorPublicKeyCurve,
+              header.authorPublicKeyQx,
+              header.authorPublicKeyQy,
+            ),
+          }
+        : {}),
+    };
   }
 }
 

@@ -54,6 +54,7 @@ export class SnpMachine implements Machine {
   readonly #host: Host;
   readonly #vcpus: readonly Vcpu[];
   readonly #ports: PortBus;
+  readonly #firmware: SecureProcessor;
   readonly #console: ConsoleBuffer;
   readonly #log: EventLog;
   readonly #around: SnpSurroundings;
@@ -124,12 +125,12 @@ export class SnpMachine implements Machine {
       timestamp: () => BigInt(this.retired),
       log: (thread, kind, text) => this.#note(thread, kind, text),
       createThread: (vcpu, vmpl, gpa) => this.#threadAt(vcpu, vmpl, gpa),
-      flushTranslations,
+      guestRequest: (page) => this.#firmware.guestRequest(page),
     });
     this.rmp = new RmpView(this.#rmpTable, this.#guest);
 
     const functions = cpuidFunctions(model, vcpus);
-    const firmware = new SecureProcessor(
+    const firmware = (this.#firmware = new SecureProcessor(
       {
         rmp: this.#rmpTable,
         crypto: options.crypto,
@@ -138,12 +139,13 @@ export class SnpMachine implements Machine {
       },
       seed,
       model.familyModelStepping,
-    );
+    ));
     const { contexts } = launch({
       image: options.image,
       profile: options.profile ?? 'qemu-kvm',
       memory: this.#guest,
       firmware,
+      crypto: options.crypto,
       cpuid: functions,
       values: { vcpus, memory: ramLayout(size), commandLine: options.commandLine ?? '' },
     });

@@ -119,11 +119,17 @@ describe('launch', () => {
       return firmware;
     };
     const { digest } = launched();
-    expect(() => launched().launchFinish({ digest, policy: 0x3_0000n })).not.toThrow();
-    expect(() => launched().launchFinish({ digest: new Uint8Array(48), policy: 0x3_0000n })).toThrow(
+    const rest = {
+      familyId: new Uint8Array(16),
+      imageId: new Uint8Array(16),
+      guestSvn: 5,
+      idKeyDigest: new Uint8Array(48).fill(3),
+    };
+    expect(() => launched().launchFinish({ ...rest, digest, policy: 0x3_0000n })).not.toThrow();
+    expect(() => launched().launchFinish({ ...rest, digest: new Uint8Array(48), policy: 0x3_0000n })).toThrow(
       /ID block/,
     );
-    expect(() => launched().launchFinish({ digest, policy: 0xb_0000n })).toThrow(/policy/);
+    expect(() => launched().launchFinish({ ...rest, digest, policy: 0xb_0000n })).toThrow(/policy/);
   });
 
   it.each([

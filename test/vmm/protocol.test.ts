@@ -1,6 +1,7 @@
 /** The GHCB MSR protocol and GHCB events, asked by guests (GHCB spec. 2.04). */
 import { describe, expect, it } from 'vitest';
-import { GhcbView } from '../../src/snp/index.ts';
+import { GhcbView, seal } from '../../src/snp/index.ts';
+import { assemble } from '../x86/support/assemble.ts';
 import { AT, GHCB_GPA, GHCB_VIEW, msrProtocol, nae, reg, run, setUpGhcb } from './guest.ts';
 import type { GuestOptions, TestMachine } from './guest.ts';
 
@@ -150,7 +151,7 @@ describe('GHCB events (§4.1)', () => {
   ])('refuses %s as malformed input', (_what, code, reason) => {
     expect(outcome(event(code).ghcb)).toEqual([2n, reason]);
   });
-  it('guest requests and VMPL events it lacks stop with their names', () => {
+  it('an event it lacks stops with its name', () => {
     const { machine } = run(`${setUpGhcb}\n${nae(0x8000_0018, 0n, 0n)}\n hlt`);
     const stop = machine.run(10_000);
     expect(stop).toMatchObject({ reason: 'not-implemented', final: true });
@@ -164,6 +165,53 @@ describe('GHCB events (§4.1)', () => {
     const code = `${msrProtocol(BigInt(GHCB_GPA) | 0x12n)}
       mov ecx, 0xc0010130\n mov eax, ${GHCB_GPA}\n xor edx, edx\n wrmsr\n vmgexit\n hlt`;
     expect(run(code).machine.run(100).message).toMatch(/not a shared page/);
+  });
+});
+
+describe('guest requests (§4.1.7)', () => {
+  const [request, response, data] = [0x62_0000, 0x63_0000, 0x64_0000];
+  const share = [request, response, data]
+    .map((gpa) => msrProtocol((2n << 52n) | BigInt(gpa) | 0x14n))
+    .join('\n');
+  /** A report request; the test is the guest's driver, with the VMPCK from the guest's secrets page. */
+  function ask(exitCode: number, inputs = {}, sequence = 1n): TestMachine & { ghcb: GhcbView } {
+    const code = `${setUpGhcb}\n${share}\n ask: nop
+      ${nae(exitCode, BigInt(request), BigInt(response), inputs)}\n hlt`;
+    const test = run(code);
+    const { machine } = test;
+    machine.addBreakpoint({ address: assemble(code, AT.code).labels.get('ask')! });
+    expect(machine.run(100_000).reason).toBe('breakpoint');
+    const secrets = machine.readPhysical(BigInt(AT.secrets), 4096, 'private').bytes;
+    const payload = new Uint8Array(96).fill(0xab, 0, 64);
+    machine.writePhysical(
+      BigInt(request),
+      seal(secrets.subarray(0x20, 0x40), sequence, 5, 0, payload),
+      'shared',
+    );
+    machine.writePhysical(BigInt(data), new Uint8Array(32).fill(0xff), 'shared');
+    expect(machine.run(100_000).reason).toBe('idle');
+    return { ...test, ghcb: new GhcbView(machine.readPhysical(BigInt(GHCB_GPA), 4096, 'shared').bytes) };
+  }
+  const typeOfResponse = (test: TestMachine): number =>
+    test.machine.readPhysical(BigInt(response), 4096, 'shared').bytes[0x34]!;
+
+  it('are carried to the firmware and back', () => {
+    const test = ask(0x8000_0011);
+    expect(outcome(test.ghcb)).toEqual([0n, 0n]);
+    expect(typeOfResponse(test)).toBe(6);
+  });
+  it('come back with the status of the firmware if it refuses', () => {
+    const test = ask(0x8000_0011, {}, 7n);
+    expect(outcome(test.ghcb)).toEqual([0n, 0x1dn]);
+    expect(typeOfResponse(test)).toBe(0);
+  });
+  it('extended ones say how much room certificates need, then that there are none', () => {
+    const short = ask(0x8000_0012, { rax: BigInt(data), rbx: 0n });
+    expect([outcome(short.ghcb), short.ghcb.get('rbx')]).toEqual([[0n, 1n << 32n], 1n]);
+    const enough = ask(0x8000_0012, { rax: BigInt(data), rbx: 1n });
+    expect(outcome(enough.ghcb)).toEqual([0n, 0n]);
+    const table = enough.machine.readPhysical(BigInt(data), 32, 'shared').bytes;
+    expect([...table]).toEqual([...new Uint8Array(24), ...new Uint8Array(8).fill(0xff)]);
   });
 });
 

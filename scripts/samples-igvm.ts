@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { IgvmBuilder, parseIgvm } from '../src/igvm/index.ts';
+import { VMSA_SIZE, writeVmsa } from '../src/snp/index.ts';
 
 const SNP = 1;
 const PAGE = 4096;
@@ -46,30 +47,30 @@ function cpuidPage(): Uint8Array {
   return new Uint8Array(page.buffer);
 }
 
-/** The registers COCONUT-SVSM starts with: 32-bit protected mode, paging off (APM vol. 2, table B-4). */
+/** The registers COCONUT-SVSM starts with: 32-bit protected mode, paging off; DR6 and DR7 as after a reset. */
 function vmsa(entry: bigint): Uint8Array {
-  const page = new DataView(new ArrayBuffer(PAGE));
-  const segment = (at: number, selector: number, attributes: number): void => {
-    page.setUint16(at, selector, true);
-    page.setUint16(at + 2, attributes, true);
-    page.setUint32(at + 4, 0xffff_ffff, true);
+  const page = new Uint8Array(VMSA_SIZE);
+  const segment = (name: string, selector: bigint, attributes: bigint): void => {
+    writeVmsa(page, `${name}.selector`, selector);
+    writeVmsa(page, `${name}.attributes`, attributes);
+    writeVmsa(page, `${name}.limit`, 0xffff_ffffn);
   };
-  for (const at of [0x00, 0x20, 0x30, 0x40, 0x50]) segment(at, 0x10, 0xa93); // ES SS DS FS GS
-  segment(0x10, 0x08, 0xc9b); // CS
-  const fields: readonly (readonly [offset: number, value: bigint])[] = [
-    [0x0d0, 0x1800n], // EFER: SVME, NXE
-    [0x148, 0x60n], // CR4: MCE, PAE
-    [0x158, 0x31n], // CR0: PE, ET, NE
-    [0x160, 0x400n], // DR7
-    [0x168, 0xffff_0ff0n], // DR6
-    [0x170, 2n], // RFLAGS
-    [0x178, entry], // RIP
-    [0x268, 0x0007_0406_0007_0406n], // PAT
-    [0x3b0, 1n], // SEV_FEATURES: SNPActive
-    [0x3e8, 1n], // XCR0
-  ];
-  for (const [offset, value] of fields) page.setBigUint64(offset, value, true);
-  return new Uint8Array(page.buffer);
+  for (const name of ['es', 'ss', 'ds', 'fs', 'gs']) segment(name, 0x10n, 0xa93n);
+  segment('cs', 0x08n, 0xc9bn);
+  const fields = {
+    efer: 0x1800n, // SVME, NXE
+    cr4: 0x60n, // MCE, PAE
+    cr0: 0x31n, // PE, ET, NE
+    dr7: 0x400n,
+    dr6: 0xffff_0ff0n,
+    rflags: 2n,
+    rip: entry,
+    g_pat: 0x0007_0406_0007_0406n,
+    sev_features: 1n, // SNPActive
+    xcr0: 1n,
+  };
+  for (const [name, value] of Object.entries(fields)) writeVmsa(page, name, value);
+  return page;
 }
 
 interface Segment {

@@ -31,28 +31,28 @@ export const SSE_0F = `
   1E %hint Eb | ^ | %hint_f3 Eb | ^
   28 movaps V,W | movaps V,W
   29 movaps W,V | movaps W,V
-  2A -cvtpi2ps V,Q | -cvtpi2pd V,Q | -cvtsi2ss V,Ey @y | -cvtsi2sd V,Ey @y
+  2A -cvtpi2ps V,Q | -cvtpi2pd V,Q | *cvtsi2ss V,Ey @y | *cvtsi2sd V,Ey @y
   2B movaps M,V | movaps M,V | -movntss M,V | -movntsd M,V
-  2C -cvttps2pi P,W | -cvttpd2pi P,W | -cvttss2si Gy,W | -cvttsd2si Gy,W
-  2D -cvtps2pi P,W | -cvtpd2pi P,W | -cvtss2si Gy,W | -cvtsd2si Gy,W
-  2E -ucomiss V,W | -ucomisd V,W
-  2F -comiss V,W | -comisd V,W
+  2C -cvttps2pi P,W | -cvttpd2pi P,W | *cvttss2si Gy,W | *cvttsd2si Gy,W
+  2D -cvtps2pi P,W | -cvtpd2pi P,W | *cvtss2si Gy,W | *cvtsd2si Gy,W
+  2E *ucomiss V,W | *ucomisd V,W
+  2F *comiss V,W | *comisd V,W
   50 movmskps Gy,U | movmskpd Gy,U
-  51 -sqrtps V,W | -sqrtpd V,W | -sqrtss V,W | -sqrtsd V,W
+  51 *sqrtps V,W | *sqrtpd V,W | *sqrtss V,W | *sqrtsd V,W
   52 -rsqrtps V,W | ud | -rsqrtss V,W
   53 -rcpps V,W | ud | -rcpss V,W
   54 pand V,W | pand V,W
   55 pandn V,W | pandn V,W
   56 por V,W | por V,W
   57 pxor V,W | pxor V,W
-  58 -addps V,W | -addpd V,W | -addss V,W | -addsd V,W
-  59 -mulps V,W | -mulpd V,W | -mulss V,W | -mulsd V,W
-  5A -cvtps2pd V,W | -cvtpd2ps V,W | -cvtss2sd V,W | -cvtsd2ss V,W
-  5B -cvtdq2ps V,W | -cvtps2dq V,W | -cvttps2dq V,W
-  5C -subps V,W | -subpd V,W | -subss V,W | -subsd V,W
-  5D -minps V,W | -minpd V,W | -minss V,W | -minsd V,W
-  5E -divps V,W | -divpd V,W | -divss V,W | -divsd V,W
-  5F -maxps V,W | -maxpd V,W | -maxss V,W | -maxsd V,W
+  58 *addps V,W | *addpd V,W | *addss V,W | *addsd V,W
+  59 *mulps V,W | *mulpd V,W | *mulss V,W | *mulsd V,W
+  5A *cvtps2pd V,W | *cvtpd2ps V,W | *cvtss2sd V,W | *cvtsd2ss V,W
+  5B *cvtdq2ps V,W | *cvtps2dq V,W | *cvttps2dq V,W
+  5C *subps V,W | *subpd V,W | *subss V,W | *subsd V,W
+  5D *minps V,W | *minpd V,W | *minss V,W | *minsd V,W
+  5E *divps V,W | *divpd V,W | *divss V,W | *divsd V,W
+  5F *maxps V,W | *maxpd V,W | *maxss V,W | *maxsd V,W
   60 -mmx P,Q | punpcklbw V,W
   61 -mmx P,Q | punpcklwd V,W
   62 -mmx P,Q | punpckldq V,W
@@ -83,7 +83,7 @@ export const SSE_0F = `
   7D ud | -hsubpd V,W | ud | -hsubps V,W
   7E -mmx Ey,P | movd_from_xmm Ey,V | movq_load V,W
   7F -mmx Q,P | movaps W,V | movups W,V
-  C2 -cmpps V,W,Iu | -cmppd V,W,Iu | -cmpss V,W,Iu | -cmpsd V,W,Iu
+  C2 *cmpps V,W,Iu | *cmppd V,W,Iu | *cmpss V,W,Iu | *cmpsd V,W,Iu
   C4 -mmx P,Ed,Iu | pinsrw V,Ed,Iu @d
   C5 -mmx Gy,N,Iu | pextrw Gy,U,Iu
   C6 shufps V,W,Iu | shufpd V,W,Iu
@@ -109,7 +109,7 @@ export const SSE_0F = `
   E3 -mmx P,Q | pavgw V,W
   E4 -mmx P,Q | pmulhuw V,W
   E5 -mmx P,Q | pmulhw V,W
-  E6 ud | -cvttpd2dq V,W | -cvtdq2pd V,W | -cvtpd2dq V,W
+  E6 ud | *cvttpd2dq V,W | *cvtdq2pd V,W | *cvtpd2dq V,W
   E7 -mmx M,P | movaps M,V
   E8 -mmx P,Q | psubsb V,W
   E9 -mmx P,Q | psubsw V,W

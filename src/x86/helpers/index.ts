@@ -7,6 +7,7 @@ import { SYSTEM_HELPERS } from '../system/index.ts';
 import { DECIMAL_HELPERS } from './decimal.ts';
 import { FAULT_HELPERS } from './faults.ts';
 import { INTEGER_HELPERS } from './integer.ts';
+import { SSE_FLOAT_HELPERS } from './sse-float.ts';
 import { STRING_HELPERS } from './strings.ts';
 
 export const HELPERS: HelperTable = {
@@ -14,5 +15,6 @@ export const HELPERS: HelperTable = {
   ...STRING_HELPERS,
   ...DECIMAL_HELPERS,
   ...INTEGER_HELPERS,
+  ...SSE_FLOAT_HELPERS,
   ...FAULT_HELPERS,
 };

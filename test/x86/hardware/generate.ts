@@ -5,6 +5,7 @@
  */
 import { decode, emptyMicroOp } from '../../../src/x86/decode/index.ts';
 import { UNDEFINED_FLAGS, undefinedForCount } from '../../../src/x86/definitions/undefined-flags.ts';
+import { SSE_FLOAT_HELPERS } from '../../../src/x86/helpers/sse-float.ts';
 import { CODE_PAGE, FLAG, FS, MODE, ZERO } from '../../../src/x86/layout.ts';
 import type { MicroOp } from '../../../src/x86/microop.ts';
 import { generator } from '../decode/random.ts';
@@ -110,7 +111,7 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
     const { bytes, displacementAt } = encoding();
     const data = Uint8Array.from(bytes);
     if (decode(data, 0, data.length, MODE.code64, 0x800, op) !== 'ok') return undefined;
-    if (op.helper && !USER_HELPERS.has(op.name)) return undefined;
+    if (op.helper && !USER_HELPERS.has(op.name) && SSE_FLOAT_HELPERS[op.name] === undefined) return undefined;
     // AMD keeps 66 before near branches; the processor under the test may be Intel's.
     const branch = /^(jcc|jmp|call|ret|loop|jcxz)/.test(op.name);
     if (branch && data.subarray(0, op.length).includes(0x66)) return undefined;
@@ -196,13 +197,17 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
       if (Math.abs(CODE + offset - RUNNER) < 0x10_0000) return undefined;
     }
     const flags = (random() & FLAGS_MASK & ~(chance(4) ? 0 : FLAG.DF)) | 0x202;
+    // Mostly the default; else any rounding, DAZ, FTZ, sticky flags, sometimes an unmasked exception.
+    let mxcsr = 0x1f80;
+    if (chance(3)) mxcsr |= random() & 0xe07f;
+    if (chance(12)) mxcsr &= ~(random() & 0x1f80);
     const xmm = Uint8Array.from({ length: 256 }, () => random() & 255);
     fillFloats(xmm);
     return {
       name,
       code: data.slice(0, op.length),
       undefinedFlags: (UNDEFINED_FLAGS[op.name] ?? 0) | undefinedForCount(op, gpr[1]!),
-      input: { gpr, rip: BigInt(ENTRY), flags, mxcsr: 0x1f80, xmm },
+      input: { gpr, rip: BigInt(ENTRY), flags, mxcsr, xmm },
       memory,
     };
   };

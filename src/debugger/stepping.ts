@@ -232,6 +232,7 @@ export class LineStep extends StepPlan {
     }
     if (line.line === 0) return undefined;
     const start = symbols.functionAt(rip)?.start;
+    if (this.kind === 'over' && start === this.functionStart && this.isInlined(line, start)) return undefined;
     const same =
       this.line?.line === line.line && this.line.file === line.file && start === this.functionStart;
     if (same) return undefined;
@@ -240,6 +241,12 @@ export class LineStep extends StepPlan {
     this.line = line;
     this.functionStart = start;
     return undefined;
+  }
+
+  /** Code of another file inside the function that is stepped: an inlined call, stepped over as any other. */
+  private isInlined(line: LineInfo, start: bigint | undefined): boolean {
+    if (start === undefined || line.file === this.line?.file) return false;
+    return line.file !== this.ground.symbols.lineAt(start)?.file;
   }
 
   /** Into a function that has lines: to behind its prologue. Any other is stepped over. */

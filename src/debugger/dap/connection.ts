@@ -15,6 +15,20 @@ export type Handler<K extends Command> = (
   after: After,
 ) => Requests[K][1] | Promise<Requests[K][1]>;
 
+/** Requests a person made by hand: their errors are shown. Those of hovers, watches and views are not. */
+const BY_HAND: ReadonlySet<string> = new Set<Command>([
+  'launch',
+  'attach',
+  'restart',
+  'continue',
+  'next',
+  'stepIn',
+  'stepOut',
+  'setVariable',
+  'setExpression',
+  'writeMemory',
+]);
+
 /** Thrown by a handler that must not show an error box: the client asked too late, nothing is wrong. */
 export class SilentError extends CvmError {}
 
@@ -96,7 +110,7 @@ export class Connection {
           // `format` has placeholders in braces: the text goes in as a variable.
           format: '{text}',
           variables: { text: `${text.charAt(0).toUpperCase()}${text.slice(1)}` },
-          showUser: !(error instanceof SilentError),
+          showUser: BY_HAND.has(request.command) && !(error instanceof SilentError),
         },
       },
     });

@@ -7,6 +7,8 @@ import { CvmError } from '../base/index.ts';
 
 export const PAGE_SIZE = 4096;
 const WASM_PAGE = 65536;
+/** What may hang on the contents of a frame. */
+const MARK = { code: 1, lastTable: 2, upperTable: 4 } as const;
 const LIMIT = 65536 * WASM_PAGE - WASM_PAGE;
 
 export class MachineMemory {
@@ -21,10 +23,14 @@ export class MachineMemory {
   #next = WASM_PAGE; // page 0 stays unused: offset 0 means "none"
   readonly #free: number[] = [];
   #frames = 0;
-  /** One byte a frame: nonzero where decoded instructions hang on its contents. */
-  readonly #code: Uint8Array;
+  /** One byte a frame: what hangs on its contents, bits of `MARK`. */
+  readonly #marks: Uint8Array;
   /** Called before a frame that holds decoded code changes. */
   onCodeWrite: (frame: number) => void = () => {};
+  /** Called when a page walk reads a frame that held no marked page table: write grants must go. */
+  onTableRead: (frame: number) => void = () => {};
+  /** Called before a frame that walks have read changes; `upper`: not only as a last-level table. */
+  onTableWrite: (frame: number, upper: boolean) => void = () => {};
 
   /** @param bytes upper bound of everything ever allocated. */
   constructor(bytes: number) {
@@ -37,18 +43,37 @@ export class MachineMemory {
     this.u64 = new BigUint64Array(this.buffer);
     this.view = new DataView(this.buffer);
     this.#end = pages * WASM_PAGE;
-    this.#code = new Uint8Array(this.#end / PAGE_SIZE);
+    this.#marks = new Uint8Array(this.#end / PAGE_SIZE);
   }
 
   isCode(frame: number): boolean {
-    return this.#code[frame / PAGE_SIZE] !== 0;
+    return (this.#marks[frame / PAGE_SIZE]! & MARK.code) !== 0;
   }
   markCode(frame: number, code: boolean): void {
-    this.#code[frame / PAGE_SIZE] = code ? 1 : 0;
+    const at = frame / PAGE_SIZE;
+    this.#marks[at] = (this.#marks[at]! & ~MARK.code) | (code ? MARK.code : 0);
+  }
+  /** Translations hang on this frame: a page walk has read it since it last changed. */
+  isTable(frame: number): boolean {
+    return (this.#marks[frame / PAGE_SIZE]! & (MARK.lastTable | MARK.upperTable)) !== 0;
+  }
+  /** A page walk reads an entry of this frame, on its last level or above. */
+  markTable(frame: number, upper: boolean): void {
+    const at = frame / PAGE_SIZE;
+    const marks = this.#marks[at]!;
+    const bit = upper ? MARK.upperTable : MARK.lastTable;
+    if ((marks & bit) !== 0) return;
+    this.#marks[at] = marks | bit;
+    if ((marks & (MARK.lastTable | MARK.upperTable)) === 0) this.onTableRead(frame);
   }
   /** To be called by whoever is about to change a frame other than through a TLB write grant. */
   aboutToWrite(frame: number): void {
-    if (this.isCode(frame)) this.onCodeWrite(frame);
+    const at = frame / PAGE_SIZE;
+    const marks = this.#marks[at]!;
+    if ((marks & MARK.code) !== 0) this.onCodeWrite(frame);
+    if ((marks & (MARK.lastTable | MARK.upperTable)) === 0) return;
+    this.#marks[at] = this.#marks[at]! & MARK.code;
+    this.onTableWrite(frame, (marks & MARK.upperTable) !== 0);
   }
 
   /** Reserves a page-aligned, zeroed area that is never given back; returns its byte offset. */
@@ -70,6 +95,7 @@ export class MachineMemory {
     const recycled = this.#free.pop();
     if (recycled === undefined) return this.reserve(PAGE_SIZE);
     this.u8.fill(0, recycled, recycled + PAGE_SIZE);
+    this.#marks[recycled / PAGE_SIZE] = 0;
     return recycled;
   }
 

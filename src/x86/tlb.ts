@@ -3,7 +3,9 @@
  * platform, and caches what both permit; generated code then needs one compare and one add.
  *
  * A write tag is withheld while the page table entry's dirty bit is clear, and while the frame holds
- * decoded instructions, so that the first such write comes here.
+ * decoded instructions or page tables that translations hang on, so that the first such write comes
+ * here. A changed table entry thus drops its translations at once: what is cached never shows, and a
+ * run from a checkpoint, whose TLB is empty, sets the same A and D bits as a straight one.
  */
 import { NotImplemented } from '../base/index.ts';
 import { isCanonical } from './cpu.ts';
@@ -22,12 +24,16 @@ import {
   TLB_SET_SIZE,
 } from './layout.ts';
 import { MICRO_OP } from './microop.ts';
+import type { MachineMemory } from './memory.ts';
 import type { Access, DevicePage } from './platform.ts';
 import { permissions, walk } from './system/paging.ts';
 
 const CR4_LA57 = 1 << 12;
 const CR4_SMAP = 1 << 21;
 const INVALID = 1n;
+/** Words of an entry behind its three tags: the frame, and the frame of the last-level page table. */
+const FRAME = 6;
+const LAST_TABLE = 7;
 const TAG = { read: 0, write: 1, execute: 2 } as const;
 
 const USER = 0;
@@ -50,7 +56,29 @@ function setFor(cpu: Cpu, privilege: Privilege): number {
 
 const entryIndex = (linear: bigint): number => Number((linear >> 12n) & BigInt(TLB_ENTRIES - 1));
 
+/** The contexts that have translations in a memory: a changed page table concerns all of them. */
+const contexts = new WeakMap<MachineMemory, Set<Cpu>>();
+
+function register(cpu: Cpu): void {
+  const { memory } = cpu;
+  let known = contexts.get(memory);
+  if (!known) {
+    const all = new Set<Cpu>();
+    contexts.set(memory, (known = all));
+    memory.onTableRead = (frame) => {
+      for (const each of all) dropWriteGrants(each, frame);
+    };
+    memory.onTableWrite = (frame, upper) => {
+      for (const each of all)
+        if (upper) flushAll(each);
+        else dropTranslations(each, frame);
+    };
+  }
+  known.add(cpu);
+}
+
 export function flushAll(cpu: Cpu): void {
+  register(cpu);
   // All ones is no page address: one fill instead of three stores an entry.
   const start = cpu.base + CONTEXT.tlb;
   cpu.memory.u8.fill(0xff, start, start + TLB_SETS * TLB_SET_SIZE);
@@ -65,12 +93,26 @@ export function flushPage(cpu: Cpu, linear: bigint): void {
   cpu.flushJumps();
 }
 
-/** Withdraws every cached write permission on a frame (it is about to hold decoded code). */
+/** Drops the translations whose last-level table entry lies in a frame. */
+function dropTranslations(cpu: Cpu, table: number): void {
+  const { u32, u64 } = cpu.memory;
+  const start = cpu.base + CONTEXT.tlb;
+  let found = false;
+  for (let at = start; at < start + TLB_SETS * TLB_SET_SIZE; at += TLB_ENTRY_SIZE)
+    if (u32[at / 4 + LAST_TABLE] === table) {
+      u64.fill(INVALID, at / 8, at / 8 + 3);
+      u32[at / 4 + LAST_TABLE] = 0;
+      found = true;
+    }
+  if (found) cpu.flushJumps();
+}
+
+/** Withdraws every cached write permission on a frame: decoded code or translations are about to hang on it. */
 export function dropWriteGrants(cpu: Cpu, frame: number): void {
   const { u32, u64 } = cpu.memory;
   const start = cpu.base + CONTEXT.tlb;
   for (let at = start; at < start + TLB_SETS * TLB_SET_SIZE; at += TLB_ENTRY_SIZE)
-    if (u32[at / 4 + 6] === frame) u64[at / 8 + 1] = INVALID;
+    if (u32[at / 4 + FRAME] === frame) u64[at / 8 + 1] = INVALID;
 }
 
 /** What a missed access reached: a byte of a frame, or a device. */
@@ -112,29 +154,35 @@ function fill(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege): R
     return reached;
   }
   const { frame } = page;
-  if (access === 'write') cpu.memory.aboutToWrite(frame);
+  reached.host = frame + offset;
+  reached.device = undefined;
+  reached.gpa = translation.gpa + offset;
+  if (access === 'write') {
+    const table = cpu.memory.isTable(frame);
+    cpu.memory.aboutToWrite(frame);
+    // This write may change the very tables that were just walked: nothing of the walk is kept.
+    if (table) return reached;
+  }
   const at = setFor(cpu, privilege) + entryIndex(linear) * TLB_ENTRY_SIZE;
   const tag = linear - BigInt(offset);
   const { u32, u64 } = cpu.memory;
   // What the same walk allows beyond this access is cached with it, each under its own tag.
   const allowed = permissions(cpu, translation, privilege);
   const readable = page.read && allowed.read;
-  const writable = page.write && allowed.write && !cpu.memory.isCode(frame);
+  const writable = page.write && allowed.write && !cpu.memory.isCode(frame) && !cpu.memory.isTable(frame);
   const executable = allowed.execute && (user ? page.executeUser : page.execute);
   u64[at / 8 + TAG.read] = readable ? tag : INVALID;
   u64[at / 8 + TAG.write] = writable ? tag : INVALID;
   u64[at / 8 + TAG.execute] = executable ? tag : INVALID;
-  u32[at / 4 + 6] = frame;
-  reached.host = frame + offset;
-  reached.device = undefined;
-  reached.gpa = translation.gpa + offset;
+  u32[at / 4 + FRAME] = frame;
+  u32[at / 4 + LAST_TABLE] = translation.table;
   return reached;
 }
 
 function reach(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege): Reached {
   const at = setFor(cpu, privilege) + entryIndex(linear) * TLB_ENTRY_SIZE;
   if (cpu.memory.u64[at / 8 + TAG[access]] === (linear & ~0xfffn)) {
-    reached.host = cpu.memory.u32[at / 4 + 6]! + Number(linear & 0xfffn);
+    reached.host = cpu.memory.u32[at / 4 + FRAME]! + Number(linear & 0xfffn);
     reached.device = undefined;
     return reached;
   }

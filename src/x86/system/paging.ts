@@ -34,6 +34,8 @@ export interface Walk {
   readonly protectionKey: number;
   /** What this translation serves: data, a fetch, or both when they agree on `encrypted`. */
   readonly serves: 'data' | 'fetch' | 'both';
+  /** Byte offset in machine memory of the frame the last table entry lies in; 0 while unpaged. */
+  readonly table: number;
 }
 
 /** What a TLB entry made from a walk may grant, for one privilege, in the processor's present mode. */
@@ -57,9 +59,10 @@ const PTE_PS = 0x80;
 const PTE_G = 0x100;
 const HIGH = 0x1_0000_0000;
 
-/** Entries passed on the way, for the A and D bits: their address and low half. */
+/** Entries passed on the way, for the A and D bits: their address, low half, and frame. */
 const entryGpa = new Float64Array(5);
 const entryLow = new Uint32Array(5);
+const entryFrame = new Uint32Array(5);
 
 /** The tables are 64-bit entries (PAE or long mode); otherwise 32-bit ones. */
 const levelsOf = (cpu: Cpu): number => {
@@ -112,6 +115,7 @@ function translate(cpu: Cpu, linear: bigint, access: Access, privilege: Privileg
       pageSize: 4096,
       protectionKey: 0,
       serves: 'both',
+      table: 0,
     };
   }
   const levels = levelsOf(cpu);
@@ -184,6 +188,7 @@ function translate(cpu: Cpu, linear: bigint, access: Access, privilege: Privileg
     }
     entryGpa[depth] = gpa;
     entryLow[depth] = lowHalf;
+    entryFrame[depth] = at - (at % 4096);
     depth++;
     if (!pdpt) {
       writable &&= (lowHalf & PTE_RW) !== 0;
@@ -216,11 +221,15 @@ function translate(cpu: Cpu, linear: bigint, access: Access, privilege: Privileg
     pageSize,
     protectionKey: levels >= 4 ? (entryHigh >>> 27) & 0xf : 0,
     serves: split ? (fetch ? 'fetch' : 'data') : 'both',
+    table: entryFrame[depth - 1]!,
   } as const;
   if (peek) return result;
 
   const refused = refusal(cpu, result, access, user, supervisorSeesUser(cpu, privilege));
   if (refused !== undefined) throw fault(PF.P | refused);
+
+  // What is cached of this walk hangs on the tables it read.
+  for (let i = 0; i < depth; i++) cpu.memory.markTable(entryFrame[i]!, i < depth - 1);
 
   // Accessed in every level, dirty in the leaf for a write (§5.4.2). Only now: a refused access
   // leaves the tables as they are.
@@ -230,7 +239,9 @@ function translate(cpu: Cpu, linear: bigint, access: Access, privilege: Privileg
     if (i === depth - 1 && access === 'write') wanted |= PTE_D;
     if (wanted >>> 0 === entryLow[i]!) continue;
     const at = entryAddress(cpu, entryGpa[i]!, linear, 'write', false);
-    cpu.memory.aboutToWrite(at - (at % 4096));
+    // The processor's own update: it invalidates no translation, only instructions decoded from the table.
+    const frame = at - (at % 4096);
+    if (cpu.memory.isCode(frame)) cpu.memory.onCodeWrite(frame);
     cpu.memory.view.setUint32(at, cpu.memory.view.getUint32(at, true) | (wanted & (PTE_A | PTE_D)), true);
   }
   return access === 'write' && !result.dirty ? { ...result, dirty: true } : result;

@@ -278,6 +278,7 @@ function writeMsr(request: GhcbRequest): void {
   const known = isApic(index)
     ? request.thread.apic.writeMsr(index, value)
     : CONSTANT_MSRS.has(index) || isMtrr(index) || index === 0x10;
+  if (isApic(index)) request.host.post(request.thread);
   request.log('msr', `WRMSR ${hex(index)} = ${hex(value)}${known ? '' : ': #GP'}`);
   if (!known) throw new InjectGeneralProtection();
 }
@@ -320,6 +321,7 @@ function doorbellPage(request: GhcbRequest): bigint {
       const gpa = Number(request.info2);
       if (gpa % 4096 !== 0 || !request.host.sharedPage(gpa)) throw request.invalid();
       apic.doorbellGpa = gpa;
+      request.host.post(request.thread);
       request.log('doorbell', `#HV doorbell page at ${hex(gpa)}`);
       return request.info2;
     }

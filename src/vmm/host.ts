@@ -153,23 +153,38 @@ export class Host {
       const target = threads[vmpl];
       if (!target || !addressed(interrupt, sender.apicId, index)) continue;
       target.apic.request(interrupt.vector);
-      if (target.halted && this.#wakes(target)) target.halted = false;
+      this.post(target);
     }
+  }
+
+  /**
+   * After a request came in, an interrupt ended or a doorbell page was registered: shows the highest request in the
+   * doorbell page, and ends HLT if the guest has something to take. Done at these events only, never because a
+   * slice of the schedule ends: execution must not depend on slices.
+   */
+  post(thread: Thread): void {
+    const { apic } = thread;
+    if (apic.doorbellGpa !== undefined && apic.hasRequest) {
+      const page = this.sharedPage(apic.doorbellGpa);
+      if (!page)
+        throw new CvmError('doorbell', `the #HV doorbell page at ${hex(apic.doorbellGpa)} is not shared`);
+      apic.ring(page);
+    }
+    if (thread.halted && this.#wakes(thread)) thread.halted = false;
   }
 
   /** An interrupt or #HV is pending that ends HLT. */
   #wakes(thread: Thread): boolean {
     const { apic } = thread;
-    if (!apic.hasRequest && !apic.signalPending) return false;
-    return apic.doorbellGpa !== undefined || interruptible(thread.cpu);
+    if (apic.doorbellGpa !== undefined) return apic.signalPending;
+    return apic.hasRequest && interruptible(thread.cpu);
   }
 
   /**
-   * Before a vCPU runs on: rings doorbells, injects #HV or an interrupt, and brings a more privileged VMPL
-   * back if one has a signal. Returns a stop if the guest cannot take it.
+   * Before a vCPU runs on: injects #HV or an interrupt, and brings a more privileged VMPL back if one has a
+   * signal. Returns a stop if the guest cannot take it.
    */
   inject(vcpu: Vcpu): StopRequest | undefined {
-    for (const thread of vcpu.threads) if (thread && thread.apic.hasRequest) this.#ring(thread);
     try {
       for (const thread of vcpu.threads) {
         const { active } = vcpu;
@@ -185,14 +200,6 @@ export class Host {
       throw error;
     }
     return undefined;
-  }
-
-  #ring(thread: Thread): void {
-    const { doorbellGpa } = thread.apic;
-    if (doorbellGpa === undefined) return;
-    const page = this.sharedPage(doorbellGpa);
-    if (!page) throw new CvmError('doorbell', `the #HV doorbell page at ${hex(doorbellGpa)} is not shared`);
-    thread.apic.ring(page);
   }
 
   #injectInto(thread: Thread): void {

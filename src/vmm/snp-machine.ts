@@ -233,7 +233,8 @@ export class SnpMachine implements Machine {
       this.#current = thread;
       if (before) return this.#stopped(thread, before);
       if (!thread.passBreakpoint && this.#atBreakpoint(thread)) return this.#breakpoint(thread);
-      const { retired, stop } = this.#execute(thread, Math.min(left, this.#quantum));
+      const slice = thread.awaitsWindow ? 1 : Math.min(left, this.#quantum);
+      const { retired, stop } = this.#execute(thread, slice);
       this.#current = vcpu.active ?? thread;
       left -= retired;
       if (stop) return stop;

@@ -86,6 +86,10 @@ export class Thread implements MachineThread {
     if (this.active) storeVmsa(this.cpu, vmsa);
     return vmsa;
   }
+  /** An interrupt waits for IF or the task priority: every instruction may be the one that lets it in. */
+  get awaitsWindow(): boolean {
+    return this.apic.doorbellGpa === undefined && this.apic.hasRequest;
+  }
   /** Task priority the guest set (CR8). */
   get taskPriority(): number {
     return Number(this.cpu.u64(STATE.cr8) & 0xfn);

@@ -285,6 +285,41 @@ describe('interrupts', () => {
     done(machine);
     expect(reg(machine, 'rbx')).toBe(0x50n);
   });
+  it('an interrupt that waits for IF comes at the first boundary that allows it, whatever the slices', () => {
+    const code = `${setUpGhcb}\n${ipi(0x4_0050n)}\n xor ebx, ebx\n nop\n inc ebx\n sti\n inc ebx\n inc ebx\n hlt
+      irq: mov r8, rbx\n hlt`;
+    for (const slice of [1, 3, 100_000]) {
+      const { machine } = run(code, { handlers: { 0x50: 'irq' } });
+      for (let stop = machine.run(slice); stop.reason === 'budget';) stop = machine.run(slice);
+      // The instruction behind STI still runs.
+      expect(reg(machine, 'r8')).toBe(2n);
+    }
+  });
+  it('a second vector waits behind the first until the guest ends that one', () => {
+    const doorbell = 0x61_0000;
+    const code = `${setUpGhcb}
+      ${msrProtocol((2n << 52n) | BigInt(doorbell) | 0x14n)}
+      ${nae(0x8000_0014, 1n, BigInt(doorbell))}
+      mov rbx, ${SHARED_VIEW + doorbell}
+      ${ipi(0x4_0050n)}
+      hlt
+      hv: ${ipi(0x4_0040n)}
+      mov r8d, dword [rbx]
+      xor eax, eax
+      xchg byte [rbx], al
+      mov r9, rax
+      ${nae(0x7c, 1n, 0n, { rcx: 0x80bn, rax: 0n, rdx: 0n })}
+      mov r10d, dword [rbx]
+      hlt`;
+    const { machine } = run(code, { handlers: { 28: 'hv' } });
+    done(machine);
+    // 0x50 shown and an EOI required for the sake of 0x40; after the EOI 0x40, and none required.
+    expect([reg(machine, 'r8'), reg(machine, 'r9'), reg(machine, 'r10')]).toEqual([
+      0x8050n,
+      0x50n,
+      0x01_8040n,
+    ]);
+  });
   it('with a doorbell the vector is posted and #HV raised, once', () => {
     const doorbell = 0x61_0000;
     const code = `${setUpGhcb}

@@ -18,7 +18,11 @@ export const SLICE_MS = 10;
 const CALL_MS = 4;
 const FIRST_CALL = 20_000;
 const MIN_CALL = 500;
-const MAX_CALL = 50_000_000;
+/**
+ * Speed changes from one call to the next by two orders of magnitude (a tight loop, then code never seen
+ * before), so even a fast machine is asked for no more than is bearable when it turns slow.
+ */
+const MAX_CALL = 50_000;
 
 export interface Clock {
   /** Milliseconds, monotonic. */

@@ -36,10 +36,10 @@ const popf: Helper = (cpu, op) => {
   needsIopl3(cpu);
   const stack = currentStack(cpu, flatStack(cpu));
   const [image] = popAll(cpu, stack, op.size, 1) as [bigint];
-  let rflags = mergeFlags(cpu, Number(image & 0xffff_ffffn), op.size, cpu.virtual8086 ? 3 : cpu.cpl);
-  // POPF clears VIF and VIP... only where it may write them; the image's bits are ignored (APM vol. 3, POPF).
-  rflags &= ~(FLAG.VIF | FLAG.VIP);
-  rflags |= cpu.rflags & (FLAG.VIF | FLAG.VIP);
+  const merged = mergeFlags(cpu, Number(image & 0xffff_ffffn), op.size, cpu.virtual8086 ? 3 : cpu.cpl);
+  // VIF and VIP stay, other than with IRET (APM vol. 3, POPF).
+  const virtual = FLAG.VIF | FLAG.VIP;
+  const rflags = (merged & ~virtual) | (cpu.rflags & virtual);
   setStackPointer(cpu, stack.pointer, stack.segment);
   cpu.rflags = rflags >>> 0;
   cpu.updateMode();

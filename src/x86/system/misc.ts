@@ -4,7 +4,7 @@ import { isCanonical } from '../cpu.ts';
 import type { Cpu } from '../cpu.ts';
 import { GuestException, VECTOR, VmExit, generalProtection, undefinedOpcode } from '../exceptions.ts';
 import type { Helper, HelperTable } from '../helper.ts';
-import { ARITHMETIC_FLAGS, FLAG, RAX, RBX, RCX, RDX, STATE } from '../layout.ts';
+import { ARITHMETIC_FLAGS, FLAG, FS, RAX, RBX, RCX, RDX, STATE } from '../layout.ts';
 import type { OpView } from '../opview.ts';
 import { CR4, EFER } from './bits.ts';
 import { ecx, in64, requireCpl0, requireProtected } from './checks.ts';
@@ -90,12 +90,13 @@ const mwait: Helper = (cpu) => {
 // -- translations -----------------------------------------------------------------------------------------
 
 /**
- * Address of INVLPG's operand: only the segment base counts, no limit and no canonical check. All
- * translations go, because the page may be a large one of which many small pieces are cached.
+ * INVLPG: only the segment base counts, no limit and no canonical check. One piece of a large page is
+ * enough: a changed table entry has dropped all translations made from it already (`tlb.ts`).
  */
-const invlpg: Helper = (cpu) => {
+const invlpg: Helper = (cpu, op) => {
   requireCpl0(cpu);
-  cpu.flushTlb();
+  const base = in64(cpu) && op.segment < FS ? 0n : cpu.segmentBase(op.segment);
+  cpu.flushPage(base + cpu.effectiveAddress(op));
 };
 
 const invlpga: Helper = (cpu) => {
@@ -118,7 +119,8 @@ const invpcid: Helper = (cpu, op) => {
     if ((cpu.cr4 & CR4.PCIDE) === 0 && pcid !== 0n) throw generalProtection(0);
     if (type === 0n && !isCanonical(target)) throw generalProtection(0);
   }
-  cpu.flushTlb();
+  if (type === 0n) cpu.flushPage(target);
+  else cpu.flushTlb();
 };
 
 /** INVLPGB and TLBSYNC (APM vol. 3): #UD where the platform offers no broadcast. */

@@ -2,9 +2,10 @@
 
 export type HashAlgorithm = 'sha256' | 'sha384';
 
-/** One hash in the making: memory does not grow with what it is fed. `digest` ends it. */
+/** One hash in the making: memory does not grow with what it is fed. `digest` ends it, not its copies. */
 export interface Hasher {
   update(chunk: Uint8Array): void;
+  copy(): Hasher;
   digest(): Uint8Array;
 }
 

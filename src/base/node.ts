@@ -1,9 +1,10 @@
 /** The Node.js side of `host.ts`. Imported by `extension/`, `cli/` and tests only. */
 import { createHash } from 'node:crypto';
+import type { Hash } from 'node:crypto';
 import { open, readdir, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { CvmError } from './errors.ts';
-import type { Crypto, FileAccess, Host } from './host.ts';
+import type { Crypto, FileAccess, Hasher, Host } from './host.ts';
 
 const hash = (algorithm: string, chunks: Uint8Array[]): Uint8Array => {
   const hasher = createHash(algorithm);
@@ -11,16 +12,16 @@ const hash = (algorithm: string, chunks: Uint8Array[]): Uint8Array => {
   return new Uint8Array(hasher.digest());
 };
 
+const wrap = (hash: Hash): Hasher => ({
+  update: (chunk) => void hash.update(chunk),
+  copy: () => wrap(hash.copy()),
+  digest: () => new Uint8Array(hash.digest()),
+});
+
 export const nodeCrypto: Crypto = {
   sha256: (...chunks) => hash('sha256', chunks),
   sha384: (...chunks) => hash('sha384', chunks),
-  createHash(algorithm) {
-    const hasher = createHash(algorithm);
-    return {
-      update: (chunk) => void hasher.update(chunk),
-      digest: () => new Uint8Array(hasher.digest()),
-    };
-  },
+  createHash: (algorithm) => wrap(createHash(algorithm)),
 };
 
 const toPath = (path: string): string => (path.startsWith('file:') ? fileURLToPath(path) : path);

@@ -2,7 +2,7 @@
  * SHA-256 and SHA-384 (FIPS 180-4) for the browser, where the platform's own hashing is asynchronous
  * and the machine's must not be.
  */
-import type { Crypto, Hasher } from '../base/index.ts';
+import type { Crypto, HashAlgorithm, Hasher } from '../base/index.ts';
 
 /** The first 80 primes: the constants of both hashes are bits of their roots. */
 const PRIMES: readonly bigint[] = (() => {
@@ -38,45 +38,12 @@ const H256 = PRIMES.slice(0, 8).map((prime) => fraction(prime, 2n)[0]);
 /** SHA-384 starts from the ninth to sixteenth primes. */
 const H384 = PRIMES.slice(8, 16).flatMap((prime) => fraction(prime, 2n));
 
-/**
- * Cuts a stream into blocks for `compress`; at the end adds the padding: 0x80, zeros, and the length in bits
- * at the end of the last block.
- */
-function hasher(
-  block: 64 | 128,
-  compress: (view: DataView, at: number) => void,
-  end: () => Uint8Array,
-): Hasher {
-  const pending = new Uint8Array(2 * block);
-  const pendingView = new DataView(pending.buffer);
-  let held = 0;
-  let length = 0;
-  return {
-    update(chunk) {
-      length += chunk.length;
-      let from = 0;
-      if (held > 0) {
-        from = Math.min(block - held, chunk.length);
-        pending.set(chunk.subarray(0, from), held);
-        held += from;
-        if (held < block) return;
-        compress(pendingView, 0);
-        held = 0;
-      }
-      const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-      for (; from + block <= chunk.length; from += block) compress(view, from);
-      pending.set(chunk.subarray(from));
-      held = chunk.length - from;
-    },
-    digest() {
-      const total = held + 1 + block / 8 <= block ? block : 2 * block;
-      pending.fill(0, held, total);
-      pending[held] = 0x80;
-      pendingView.setBigUint64(total - 8, BigInt(length) * 8n);
-      for (let at = 0; at < total; at += block) compress(pendingView, at);
-      return end();
-    },
-  };
+/** A hash function: its state's first value, and what a block does to it. */
+interface Algorithm {
+  readonly block: 64 | 128;
+  readonly initial: readonly number[];
+  readonly size: number;
+  readonly compress: (h: Int32Array, message: DataView, at: number) => void;
 }
 
 function digest(words: Int32Array, length: number): Uint8Array {
@@ -85,11 +52,66 @@ function digest(words: Int32Array, length: number): Uint8Array {
   return new Uint8Array(view.buffer, 0, length);
 }
 
-function createSha256(): Hasher {
-  const h = Int32Array.from(H256);
+/**
+ * Cuts a stream into blocks; at the end adds the padding: 0x80, zeros, and the length in bits at the end of the
+ * last block.
+ */
+class StreamHasher implements Hasher {
+  private readonly algorithm: Algorithm;
+  private readonly state: Int32Array;
+  private readonly pending: Uint8Array;
+  private readonly view: DataView;
+  private held = 0;
+  private length = 0;
+
+  constructor(algorithm: Algorithm) {
+    this.algorithm = algorithm;
+    this.state = Int32Array.from(algorithm.initial);
+    this.pending = new Uint8Array(2 * algorithm.block);
+    this.view = new DataView(this.pending.buffer);
+  }
+
+  update(chunk: Uint8Array): void {
+    const { block, compress } = this.algorithm;
+    this.length += chunk.length;
+    let from = 0;
+    if (this.held > 0) {
+      from = Math.min(block - this.held, chunk.length);
+      this.pending.set(chunk.subarray(0, from), this.held);
+      this.held += from;
+      if (this.held < block) return;
+      compress(this.state, this.view, 0);
+    }
+    const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    for (; from + block <= chunk.length; from += block) compress(this.state, view, from);
+    this.pending.set(chunk.subarray(from));
+    this.held = chunk.length - from;
+  }
+
+  copy(): StreamHasher {
+    const copy = new StreamHasher(this.algorithm);
+    copy.state.set(this.state);
+    copy.pending.set(this.pending);
+    copy.held = this.held;
+    copy.length = this.length;
+    return copy;
+  }
+
+  digest(): Uint8Array {
+    const { block, compress, size } = this.algorithm;
+    const total = this.held + 1 + block / 8 <= block ? block : 2 * block;
+    this.pending.fill(0, this.held, total);
+    this.pending[this.held] = 0x80;
+    this.view.setBigUint64(total - 8, BigInt(this.length) * 8n);
+    for (let at = 0; at < total; at += block) compress(this.state, this.view, at);
+    return digest(this.state, size);
+  }
+}
+
+function sha256Algorithm(): Algorithm {
   const w = new Int32Array(64);
   const rotate = (x: number, n: number) => (x >>> n) | (x << (32 - n));
-  const compress = (message: DataView, at: number): void => {
+  const compress = (h: Int32Array, message: DataView, at: number): void => {
     for (let i = 0; i < 16; i++) w[i] = message.getInt32(at + i * 4);
     for (let i = 16; i < 64; i++) {
       const x = w[i - 15]!;
@@ -117,18 +139,17 @@ function createSha256(): Hasher {
     }
     [a, b, c, d, e, f, g, k].forEach((word, i) => (h[i] = (h[i]! + word) | 0));
   };
-  return hasher(64, compress, () => digest(h, 32));
+  return { block: 64, initial: H256, size: 32, compress };
 }
 
 /**
  * 64-bit words as pairs of 32-bit ones, high first. Sums of low halves stay exact in a double and
  * their carry is the quotient by 2^32.
  */
-function createSha384(): Hasher {
-  const h = Int32Array.from(H384);
+function sha384Algorithm(): Algorithm {
   const w = new Int32Array(160);
   const s = new Int32Array(16);
-  const compress = (message: DataView, at: number): void => {
+  const compress = (h: Int32Array, message: DataView, at: number): void => {
     for (let i = 0; i < 32; i++) w[i] = message.getInt32(at + i * 4);
     for (let i = 32; i < 160; i += 2) {
       const xh = w[i - 30]!;
@@ -173,17 +194,23 @@ function createSha384(): Hasher {
       h[i] = h[i]! + s[i]! + Math.floor(low / 0x1_0000_0000);
     }
   };
-  return hasher(128, compress, () => digest(h, 48));
+  return { block: 128, initial: H384, size: 48, compress };
 }
 
-const whole = (hash: Hasher, chunks: readonly Uint8Array[]): Uint8Array => {
+const ALGORITHMS: Readonly<Record<HashAlgorithm, Algorithm>> = {
+  sha256: sha256Algorithm(),
+  sha384: sha384Algorithm(),
+};
+
+function whole(algorithm: HashAlgorithm, chunks: readonly Uint8Array[]): Uint8Array {
+  const hash = new StreamHasher(ALGORITHMS[algorithm]);
   for (const chunk of chunks) hash.update(chunk);
   return hash.digest();
-};
+}
 
 /** Synchronous hashing without any host. */
 export const webCrypto: Crypto = {
-  sha256: (...chunks) => whole(createSha256(), chunks),
-  sha384: (...chunks) => whole(createSha384(), chunks),
-  createHash: (algorithm) => (algorithm === 'sha256' ? createSha256() : createSha384()),
+  sha256: (...chunks) => whole('sha256', chunks),
+  sha384: (...chunks) => whole('sha384', chunks),
+  createHash: (algorithm) => new StreamHasher(ALGORITHMS[algorithm]),
 };

@@ -27,7 +27,10 @@ describe('hashing in the browser', () => {
         expect(hex(webCrypto[algorithm](...parts))).toBe(expected);
         const stream = webCrypto.createHash(algorithm);
         for (let at = 0; at < length; at += 7) stream.update(message.subarray(at, Math.min(at + 7, length)));
+        const copy = stream.copy();
+        copy.update(message);
         expect(hex(stream.digest())).toBe(expected);
+        expect(hex(copy.digest())).toBe(createHash(algorithm).update(message).update(message).digest('hex'));
       }
     }
   });

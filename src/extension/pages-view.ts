@@ -41,10 +41,10 @@ const PAGE = 4096n;
 
 /** Meaning of the page states, for tooltips (AMD APM volume 2, section 15.36). */
 const MEANING: Readonly<Record<string, string>> = {
-  unassigned: 'Belongs to the host: shared memory, or memory the guest has not been given.',
-  assigned: 'Given to the guest, not validated by it: touching it as private memory raises #VC.',
-  validated: 'Given to the guest and accepted by PVALIDATE: private memory in use.',
   vmsa: 'Holds the save area of a virtual processor: no VMPL can write it while the bit is set.',
+  validated: 'Given to the guest and accepted by PVALIDATE: private memory in use.',
+  assigned: 'Given to the guest, not validated by it: touching it as private memory raises #VC.',
+  unassigned: 'Belongs to the host: shared memory, or memory the guest has not been given.',
 };
 
 /** The reverse map table by page state: counts, then coalesced ranges with size, ASID and permissions. */
@@ -85,12 +85,8 @@ class PagesTree implements vscode.TreeDataProvider<Node> {
     }
     const { range } = node;
     const item = new vscode.TreeItem(node.value, None);
-    item.description = [
-      size(pages(range)),
-      pageSize(range.pageSize),
-      ...(range.asid ? [`ASID ${range.asid}`] : []),
-      ...permissions(range),
-    ].join(' · ');
+    const large = pageSize(range.pageSize) === '4K' ? [] : [`${pageSize(range.pageSize)} page`];
+    item.description = [size(pages(range)), ...large, ...permissions(range)].join(' · ');
     item.contextValue = 'cvm.field';
     item.tooltip = new vscode.MarkdownString(
       [
@@ -131,7 +127,9 @@ class PagesTree implements vscode.TreeDataProvider<Node> {
       if (known) known.push(range);
       else byState.set(range.state, [range]);
     }
-    const nodes: Node[] = [...byState].map(([state, members]) => ({ kind: 'state', state, ranges: members }));
+    const order = Object.keys(MEANING);
+    const sorted = [...byState].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+    const nodes: Node[] = sorted.map(([state, members]) => ({ kind: 'state', state, ranges: members }));
     if (ranges.length < total)
       nodes.push({ kind: 'note', text: `… and ${(total - ranges.length).toLocaleString('en')} more ranges` });
     return nodes;
@@ -154,11 +152,12 @@ function pageSize(value: number | string): string {
   return value >= 2 ** 21 ? '2M' : '4K';
 }
 
-/** VMPL0 has everything on every private page, so only what differs from the default is worth a word. */
+/** VMPL0 may do everything with every private page, and the others nothing: what differs is worth a word. */
 function permissions(range: RmpRange): string[] {
-  return range.permissions.flatMap((value, vmpl) =>
-    value && value !== 'none' && !/^-+$/.test(value) ? [`VMPL${vmpl} ${value}`] : [],
-  );
+  return range.permissions.flatMap((value, vmpl) => {
+    const usual = vmpl === 0 && range.state !== 'unassigned' ? 'rwx' : 'none';
+    return value === usual || value === 'none' || value === '' ? [] : [`VMPL${vmpl} ${value}`];
+  });
 }
 
 function icon(state: string): string {

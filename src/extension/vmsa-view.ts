@@ -48,6 +48,7 @@ const GROUPS: readonly (readonly [title: string, pattern: RegExp])[] = [
   ['x87 and vectors', /^(x87|mxcsr|st\d|ymm|xmm)/],
 ];
 const OTHER = 'Other';
+const FIRST_EXPANDED = 'General registers';
 const groupOf = (name: string) =>
   GROUPS.find(([, pattern]) => pattern.test(name.toLowerCase()))?.[0] ?? OTHER;
 
@@ -99,11 +100,8 @@ class VmsaTree implements vscode.TreeDataProvider<Node> {
     }
     if (node.kind === 'group') {
       const changes = node.fields.filter((field) => field.before !== undefined).length;
-      const item = new vscode.TreeItem(
-        node.title,
-        changes > 0 || node.title === 'General registers' ? Expanded : Collapsed,
-      );
-      item.id = `${node.id}/${changes > 0}`;
+      const item = new vscode.TreeItem(node.title, node.title === FIRST_EXPANDED ? Expanded : Collapsed);
+      item.id = node.id;
       if (changes > 0) item.description = `${changes} changed`;
       return item;
     }

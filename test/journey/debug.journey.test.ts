@@ -94,33 +94,41 @@ const journeys = () => {
     }
   });
 
-  it('steps into a function', async () => {
+  it('steps into a function and out of it', async () => {
     failing();
     const { workbench } = journey;
     await workbench.page.keyboard.press('F11');
     await workbench.stoppedIn(/console::print/);
-    await workbench.page.keyboard.press('Shift+F11');
+    await workbench.debugButton('step-out');
     await workbench.stoppedIn(/svsm_main/);
   });
 
-  it('shows the pages the guest validated and gave to VMPL2', async () => {
+  it('shows the pages the guest validated, gave to VMPL2, and made a save area of', async () => {
     failing();
     const { workbench } = journey;
     await workbench.openFile('src/main.rs');
-    const line = lineOf('main.rs', 'register_guest_vmsa()');
+    const line = lineOf('main.rs', 'guest::serve_request()');
     await workbench.toggleBreakpoint(line);
     await workbench.page.keyboard.press('F5');
     await workbench.stoppedIn(new RegExp(`main\\.rs.*\\b${line}\\b`));
+    await workbench.until(
+      'the VMPL2 guest among the threads',
+      () => workbench.rows(workbench.pane('Call Stack')),
+      (found) => found.some((row) => row.startsWith('vCPU 0 · VMPL2')),
+    );
+    // The whole side bar for the one view: rows out of sight are not on the screen.
     await workbench.collapsePane('VMSA');
+    await workbench.collapsePane('Call Stack');
     const pages = await workbench.expandPane('Page State');
     const rows = await workbench.until(
       'page state',
       () => workbench.rows(pages),
-      (found) => found.some((row) => /^vmsa /.test(row)) && found.some((row) => /VMPL2 /.test(row)),
+      (found) => found.some((row) => /^vmsa /.test(row)) && found.some((row) => /^0x200000/.test(row)),
     );
+    expect(rows.some((row) => /VMPL2 r/.test(row))).toBe(true);
     // The heap, validated as one page of 2 MiB.
     expect(
-      rows.some((row) => /^0x200000.0x400000 512 pages \(2 MiB\) · 2M/.test(row)),
+      rows.some((row) => /^0x200000.0x400000 512 pages \(2 MiB\) · 2M page/.test(row)),
       rows.join('\n'),
     ).toBe(true);
     await workbench.screenshot('debug-pages');
@@ -129,12 +137,11 @@ const journeys = () => {
   it('continues to the end of the guest', async () => {
     failing();
     const { workbench } = journey;
-    await workbench.command('Debug: Remove All Breakpoints');
     await workbench.page.keyboard.press('F5');
     await workbench.until(
       'the end',
       () => workbench.console(),
-      (text) => text.includes('[9] success'),
+      (text) => text.includes('[9] success') && /exit code 33/.test(text),
     );
     await workbench.screenshot('debug-end');
   });

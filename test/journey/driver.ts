@@ -210,6 +210,11 @@ export class Workbench {
     throw new Error('F5 starts no debug session');
   }
 
+  /** A button of the debug toolbar, e.g. `step-out`. */
+  async debugButton(name: string): Promise<void> {
+    await this.page.locator(`.sidebar .codicon-debug-${name}`).first().click();
+  }
+
   /** Sets or removes a breakpoint on a line (1-based) of the text editor in front. */
   async toggleBreakpoint(line: number): Promise<void> {
     await this.goToLine(line);

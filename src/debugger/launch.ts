@@ -18,6 +18,8 @@ export interface LaunchOptions {
   readonly memory: number;
   readonly platform: 'snp';
   readonly stopOnEntry: boolean;
+  /** Run without debugging: nothing stops the guest but its end. */
+  readonly noDebug: boolean;
   /** Longest prefix first. */
   readonly sourceMap: readonly SourceMapEntry[];
 }
@@ -78,6 +80,7 @@ function parseSourceMap(value: unknown): SourceMapEntry[] {
 /** @throws CvmError `launch-attribute` or `memory-size`, naming the attribute. */
 export function parseLaunch(args: Readonly<Record<string, unknown>>): LaunchOptions {
   const { program, symbols, vcpus, memory, platform, stopOnEntry, sourceMap } = args;
+  const noDebug = args.noDebug === true;
   if (typeof program !== 'string' || program.trim() === '')
     throw refuse('program', 'is missing: name an IGVM file');
   if (symbols !== undefined && !(Array.isArray(symbols) && symbols.every((path) => typeof path === 'string')))
@@ -101,7 +104,8 @@ export function parseLaunch(args: Readonly<Record<string, unknown>>): LaunchOpti
     vcpus: (vcpus as number | undefined) ?? 1,
     memory: memory === undefined ? DEFAULT_MEMORY : parseMemorySize(memory),
     platform: 'snp',
-    stopOnEntry: stopOnEntry ?? false,
+    stopOnEntry: !noDebug && (stopOnEntry ?? false),
+    noDebug,
     sourceMap: sourceMap === undefined || sourceMap === null ? [] : parseSourceMap(sourceMap),
   };
 }

@@ -192,8 +192,9 @@ export class DebugSession implements Stopped {
           reason: 'new',
           module: { id: image.name, name: image.name, path },
         });
-      for (const breakpoint of this.breakpoints.attach(execution, placesOf(guest, this.sources)))
-        this.connection.event('breakpoint', { reason: 'changed', breakpoint: this.toClient(breakpoint) });
+      if (!options.noDebug)
+        for (const breakpoint of this.breakpoints.attach(execution, placesOf(guest, this.sources)))
+          this.connection.event('breakpoint', { reason: 'changed', breakpoint: this.toClient(breakpoint) });
     } catch (error) {
       if (this.state === 'loading') this.state = 'empty';
       throw error;
@@ -389,7 +390,8 @@ export class DebugSession implements Stopped {
     current.ground.execution.seen(stop.thread);
     const { body, sentence, ended, exitCode } = present(stop);
     if (sentence) this.say(`${sentence} (${current.guest.machine.retired} instructions)\n`);
-    if (ended) this.end(exitCode);
+    const over = ended || (current.guest.options.noDebug && stop.kind === 'machine');
+    if (over) this.end(exitCode);
     else this.connection.event('stopped', body);
   }
 

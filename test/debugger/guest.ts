@@ -6,6 +6,8 @@ import { IgvmBuilder } from '../../src/igvm/index.ts';
 import { assemble } from '../x86/support/assemble.ts';
 
 export const SOURCE_PATH = '/guest/guest.asm';
+/** Where the line table puts lines whose comment ends with "(inlined)". */
+export const INLINED_PATH = '/guest/inlined.asm';
 const SNP = 1;
 const C_BIT = 1n << 51n;
 const CODE = 0x1_0000;
@@ -151,7 +153,11 @@ export function testGuest(text: string, entry = 'start'): TestGuest {
 
   const names = [...labels].filter(([name]) => !/^(line)?_/.test(name));
   const rows = lines
-    .map((_, index) => ({ line: index + 1, address: labels.get(`line_${index + 1}`)! }))
+    .map((line, index) => ({
+      line: index + 1,
+      address: labels.get(`line_${index + 1}`)!,
+      file: line.endsWith('(inlined)') ? 2 : 1,
+    }))
     .filter(({ address }, index, all) => (all[index + 1]?.address ?? address + 1n) > address);
   const end = BigInt(CODE + bytes.length);
   const line = (marker: string): number => {
@@ -171,11 +177,18 @@ export function testGuest(text: string, entry = 'start'): TestGuest {
   };
 }
 
+interface Row {
+  readonly line: number;
+  readonly address: bigint;
+  /** Number in the line table. */
+  readonly file: number;
+}
+
 /** ET_EXEC with .text, .symtab and a DWARF 4 line table. */
 function elfFile(
   code: Uint8Array,
   names: readonly (readonly [string, bigint])[],
-  rows: readonly { line: number; address: bigint }[],
+  rows: readonly Row[],
   end: bigint,
 ): Uint8Array {
   const sorted = [...names].sort((a, b) => (a[1] < b[1] ? -1 : 1));
@@ -262,8 +275,8 @@ function elfFile(
   return file;
 }
 
-/** One sequence, one file; every row a statement (DWARF 4, §6.2). */
-function lineTable(rows: readonly { line: number; address: bigint }[], end: bigint): Uint8Array {
+/** One sequence, two files; every row a statement (DWARF 4, §6.2). */
+function lineTable(rows: readonly Row[], end: bigint): Uint8Array {
   const bytes: number[] = [];
   const u32 = (value: number): void =>
     void bytes.push(value & 255, (value >> 8) & 255, (value >> 16) & 255, value >>> 24);
@@ -290,11 +303,14 @@ function lineTable(rows: readonly { line: number; address: bigint }[], end: bigi
   text('/guest');
   bytes.push(0);
   text('guest.asm');
+  bytes.push(1, 0, 0);
+  text('inlined.asm');
   bytes.push(1, 0, 0, 0);
   const program = bytes.length;
   let line = 1;
   for (const row of rows) {
     setAddress(row.address);
+    bytes.push(4, row.file); // set_file
     bytes.push(3); // advance_line, signed
     leb(row.line - line);
     line = row.line;

@@ -1,7 +1,7 @@
 /** Breakpoints and steps on a guest of the test's own: what stops where, by the text of the line. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { Client, memoryHost } from './client.ts';
-import { RUNTIME, SOURCE_PATH, bytesOf, testGuest } from './guest.ts';
+import { INLINED_PATH, RUNTIME, SOURCE_PATH, bytesOf, testGuest } from './guest.ts';
 import type { TestGuest } from './guest.ts';
 
 const FACTORIAL = testGuest(`
@@ -53,7 +53,12 @@ async function launched(
   configure?: (client: Client) => Promise<void>,
 ): Promise<void> {
   client = new Client(
-    memoryHost({ '/g/g.igvm': guest.igvm, '/g/g.elf': guest.elf, [SOURCE_PATH]: new Uint8Array(1) }),
+    memoryHost({
+      '/g/g.igvm': guest.igvm,
+      '/g/g.elf': guest.elf,
+      [SOURCE_PATH]: new Uint8Array(1),
+      [INLINED_PATH]: new Uint8Array(1),
+    }),
   );
   await client.launch({ program: '/g/g.igvm', stopOnEntry: true, ...args }, configure);
 }
@@ -175,6 +180,44 @@ describe('steps by line', () => {
     await go('next');
     expect(await go('next')).toBe('breakpoint: the bottom');
     expect(await go('stepOut')).toBe('step: multiplies');
+  });
+});
+
+describe('inlined code of another file', () => {
+  const inlining = testGuest(`
+start:
+  mov ebx, 1                      ; before
+  mov ecx, 2
+  add ecx, 1                      ; first of it (inlined)
+  add ecx, 2                      ; second of it (inlined)
+  mov edx, 3                      ; after
+  hlt
+`);
+
+  it('is stepped over, and gone through when the user stands in it', async () => {
+    await launched(inlining);
+    await client.event('stopped');
+    await go('next');
+    await client.request('next', thread);
+    await client.event('stopped');
+    expect((await client.top(1)).line).toBe(inlining.line('after'));
+    await client.request('restart');
+    await client.event('stopped');
+    const at: string[] = [];
+    for (const command of ['stepIn', 'stepIn', 'next', 'next'] as const) {
+      await client.request(command, thread);
+      await client.event('stopped');
+      const frame = await client.top(1);
+      at.push(
+        `${frame.source?.name} ${inlining.text.split('\n')[frame.line - 1]!.replace(/^.*; /, '').trim()}`,
+      );
+    }
+    expect(at).toEqual([
+      'guest.asm mov ecx, 2',
+      'inlined.asm first of it (inlined)',
+      'inlined.asm second of it (inlined)',
+      'guest.asm after',
+    ]);
   });
 });
 
@@ -323,6 +366,16 @@ describe('the end', () => {
     await expect(client.request('next', thread)).rejects.toThrow(/has ended: restart/);
     await client.request('restart');
     expect(await client.event('exited')).toEqual({ exitCode: 0 });
+  });
+
+  it('is all that is told of a run without debugging', async () => {
+    await launched(G, { noDebug: true }, async () => void (await breakAt('first line', 'back in start')));
+    expect(await client.event('exited')).toEqual({ exitCode: 0 });
+    expect(client.pending('stopped')).toEqual([]);
+    client.dispose();
+    await launched(testGuest(`start:\n ud2\n${RUNTIME}`), { noDebug: true });
+    expect(await client.event('exited')).toEqual({ exitCode: 1 });
+    expect(client.output('console')).toMatch(/triple fault/);
   });
 
   it('says why a guest asked to be terminated, and lets the user look', async () => {

@@ -331,7 +331,7 @@ export class Cpu {
     if (!code && (attributes & ATTRIBUTE.expandDown) !== 0) {
       const top = (attributes & ATTRIBUTE.DB) !== 0 ? 0xffff_ffff : 0xffff;
       if (low <= limit || last > top) throw new GuestException(vector, 0);
-    } else if (last > limit) throw new GuestException(vector, 0);
+    } else if (last > limit && limit !== 0xffff_ffff) throw new GuestException(vector, 0);
     return (this.segmentBase(index) + BigInt(low)) & 0xffff_ffffn;
   }
 

@@ -530,9 +530,9 @@ class Decoder {
     return 'm';
   }
 
-  /** The effective address wraps at less than the code's own width. */
+  /** An effective address that is more than a 64-bit sum: it wraps earlier, or has a segment limit. */
   #narrowAddress(): boolean {
-    return this.#addressSize === 2 || (this.#addressSize === 4 && this.#mode === MODE.code64);
+    return this.#mode !== MODE.code64 || this.#addressSize !== 8;
   }
 
   #toHelper(name: string): void {

@@ -2,14 +2,30 @@
 import type { Builder, Definition, Expr } from '../ir.ts';
 import { RBP, RCX } from '../layout.ts';
 import type { OperandSize } from '../microop.ts';
-import { checkCanonical } from './parts.ts';
+import { checkTarget } from './parts.ts';
 
 const SIZES = [2, 4, 8] as const;
 
-const cut = (b: Builder, target: Expr): Expr => b.let(b.zx(target));
+/** Target of a relative branch, cut to the operand size. */
+const relativeTarget = (b: Builder): Expr => b.let(b.zx(b.target(), b.legacy && b.size === 8 ? 4 : b.size));
+
+/** A relative branch in 64-bit mode stays canonical but for the very edge, where the fetch faults. */
+const jumpRelative = (b: Builder): void => {
+  const target = relativeTarget(b);
+  if (b.legacy) checkTarget(b, target);
+  b.jump(target);
+};
 
 /** Return address: what a CALL pushes. */
 const returnAddress = (b: Builder): Expr => b.let(b.zx(b.nextRip()));
+
+/** As processors do: the return address is stored, then a bad target refused, RSP unchanged. */
+const pushReturnAddress = (b: Builder, checked: Expr | undefined): void => {
+  const sp = b.let(b.sub(b.sp(), b.c(b.size)));
+  b.store(b.stackAddress(sp), b.size, returnAddress(b));
+  if (checked !== undefined) checkTarget(b, checked);
+  b.setSp(sp);
+};
 
 const pop = (b: Builder, size: OperandSize, extra?: Expr): void => {
   const released = b.add(b.sp(), b.c(size));
@@ -24,7 +40,7 @@ const ret = (name: string, releases: boolean): Definition => ({
   jumps: true,
   build: (b) => {
     const target = b.top();
-    checkCanonical(b, target);
+    checkTarget(b, target);
     pop(b, b.size, releases ? b.imm() : undefined);
     b.jump(target);
   },
@@ -38,12 +54,21 @@ const counted = (name: string, bytes: 2 | 4 | 8, taken: (b: Builder, count: Expr
   modes: true,
   jumps: true,
   build: (b) => {
-    let count = b.let(b.reg(RCX, bytes));
-    if (name !== 'jcxz') {
-      count = b.let(b.zx(b.sub(count, b.c(1)), bytes));
-      b.setReg(RCX, count, bytes);
-    }
-    b.when(taken(b, count), () => b.jump(cut(b, b.target())));
+    const old = b.let(b.reg(RCX, bytes));
+    const count = name === 'jcxz' ? old : b.let(b.zx(b.sub(old, b.c(1)), bytes));
+    const commit = (): void => {
+      if (name !== 'jcxz') b.setReg(RCX, count, bytes);
+    };
+    b.when(
+      taken(b, count),
+      () => {
+        const target = relativeTarget(b);
+        if (b.legacy) checkTarget(b, target);
+        commit();
+        b.jump(target);
+      },
+      commit,
+    );
   },
 });
 
@@ -62,7 +87,7 @@ export const CONTROL: readonly Definition[] = [
     conditions: true,
     modes: true,
     jumps: true,
-    build: (b) => b.when(b.cond(), () => b.jump(cut(b, b.target()))),
+    build: (b) => b.when(b.cond(), () => jumpRelative(b)),
   },
   {
     name: 'jmp',
@@ -70,7 +95,7 @@ export const CONTROL: readonly Definition[] = [
     sizes: SIZES,
     modes: true,
     jumps: true,
-    build: (b) => b.jump(cut(b, b.target())),
+    build: jumpRelative,
   },
   {
     name: 'jmp_ind',
@@ -80,7 +105,7 @@ export const CONTROL: readonly Definition[] = [
     jumps: true,
     build: (b) => {
       const target = b.readDst();
-      checkCanonical(b, target);
+      checkTarget(b, target);
       b.jump(target);
     },
   },
@@ -91,8 +116,9 @@ export const CONTROL: readonly Definition[] = [
     modes: true,
     jumps: true,
     build: (b) => {
-      b.push(returnAddress(b));
-      b.jump(cut(b, b.target()));
+      const target = relativeTarget(b);
+      pushReturnAddress(b, b.legacy ? target : undefined);
+      b.jump(target);
     },
   },
   {
@@ -103,11 +129,7 @@ export const CONTROL: readonly Definition[] = [
     jumps: true,
     build: (b) => {
       const target = b.readDst();
-      // As processors do: the return address is stored, then the target refused, RSP unchanged.
-      const sp = b.let(b.sub(b.sp(), b.c(b.size)));
-      b.store(b.stackAddress(sp), b.size, returnAddress(b));
-      checkCanonical(b, target);
-      b.setSp(sp);
+      pushReturnAddress(b, target);
       b.jump(target);
     },
   },

@@ -1,6 +1,6 @@
 /** Expressions that several definitions share. */
 import type { Builder, Expr } from '../ir.ts';
-import { STATE } from '../layout.ts';
+import { CS, STATE, segment } from '../layout.ts';
 import type { OperandSize } from '../microop.ts';
 
 /** The lower `size` bytes in reverse order. */
@@ -95,9 +95,16 @@ export const wideDivide = (
   return { quotient: b.let(b.add(b.shl(q1, half), q0)), remainder };
 };
 
-/** #GP(0) unless a branch target is canonical; the branch instruction faults (APM vol. 3, near branches). */
-export const checkCanonical = (b: Builder, target: Expr): void => {
-  if (b.size !== 8) return;
-  const extended = b.shrs(b.shl(target, b.c(16)), b.c(16));
-  b.when(b.ne(extended, target), () => b.raise(13, 0));
+/**
+ * #GP(0) for a branch target that is not canonical, or outside CS in the legacy modes: the branch
+ * instruction itself faults (APM vol. 3, near branches).
+ */
+export const checkTarget = (b: Builder, target: Expr): void => {
+  if (b.legacy) {
+    const limit = b.field(segment(CS) + 4, 4);
+    b.when(b.gtu(target, limit), () => b.raise(13, 0));
+  } else if (b.size === 8) {
+    const extended = b.shrs(b.shl(target, b.c(16)), b.c(16));
+    b.when(b.ne(extended, target), () => b.raise(13, 0));
+  }
 };

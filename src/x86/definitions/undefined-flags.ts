@@ -36,6 +36,13 @@ export const UNDEFINED_FLAGS: Readonly<Record<string, number>> = {
   btr: OF | SF | AF | PF,
   btc: OF | SF | AF | PF,
   bit_string: OF | SF | AF | PF,
+  // Decimal adjustment: OF, and what the manual names beside it (OF cleared; SF, ZF and PF of AL).
+  daa: OF,
+  das: OF,
+  aaa: OF | SF | ZF | PF,
+  aas: OF | SF | ZF | PF,
+  aam: OF | AF | CF,
+  aad: OF | AF | CF,
   // Bit scans: all but ZF (CF, OF, AF cleared; SF and PF of the source).
   bsf: CF | OF | SF | AF | PF,
   bsr: CF | OF | SF | AF | PF,

@@ -58,8 +58,8 @@ const movMoffs: Helper = (cpu, op) => {
 };
 
 /**
- * BT, BTS, BTR, BTC of a bit string whose address is narrower than the code's own: the sum of operand
- * and bit offset is cut to the address size. `condition`: 0 BT, 1 BTS, 2 BTR, 3 BTC.
+ * BT, BTS, BTR, BTC of a bit string outside plain 64-bit addressing: the sum of operand and bit offset
+ * is cut to the address size, then checked against the segment. `condition`: 0 BT, 1 BTS, 2 BTR, 3 BTC.
  */
 const bitString: Helper = (cpu, op) => {
   const { size } = op;
@@ -76,7 +76,7 @@ const bitString: Helper = (cpu, op) => {
   cpu.changeFlags(FLAG.CF, (old & bit) !== 0n ? FLAG.CF : 0);
 };
 
-/** XLAT with an address narrower than the code's own. */
+/** XLAT outside plain 64-bit addressing. */
 const xlatNarrow: Helper = (cpu, op) => {
   const offset = BigInt.asUintN(op.addressSize * 8, cpu.effectiveAddress(op) + BigInt(cpu.u8(gpr(RAX))));
   cpu.setU8(gpr(RAX), Number(cpu.load(cpu.segmented(op.segment, offset, 1, false), 1)));

@@ -2,9 +2,9 @@
 import { Engine } from '../../../src/x86/engine.ts';
 import type { Cpu } from '../../../src/x86/cpu.ts';
 import { VmExit } from '../../../src/x86/exceptions.ts';
-import { CS, ES, GS, IDTR, SS, STATE, TR } from '../../../src/x86/layout.ts';
+import { CS, ES, GS, IDTR, STATE, TR } from '../../../src/x86/layout.ts';
 import { PTE, PlainMachine, enterLongMode, descriptor, setGdt } from '../support/plain-machine.ts';
-import { CODE, DATA, DATA_SIZE, ENTRY, READ_ONLY, fill } from './case.ts';
+import { CODE, DATA, DATA_SIZE, ENTRY, LIMIT_16, READ_ONLY, SELECTORS, fill } from './case.ts';
 import type { Case, Outcome } from './case.ts';
 
 /** The machine's own pages, physical; mapped at SYSTEM + physical, supervisor only. */
@@ -114,10 +114,22 @@ export class Emulated {
     const page = new Uint8Array(4096).fill(0xcc);
     page.set(c.code, ENTRY - CODE);
     this.#put(CODE, page);
-    cpu.setSegment(CS, { selector: 0x33, attributes: 0xafb, limit: 0xffff_ffff, base: 0n });
-    const data = { selector: 0, attributes: 0, limit: 0xffff_ffff, base: 0n };
-    for (let index = ES; index <= GS; index++) if (index !== CS) cpu.setSegment(index, data);
-    cpu.setSegment(SS, { selector: 0x2b, attributes: 0xcf3, limit: 0xffff_ffff, base: 0n });
+    const { code, data } = SELECTORS[c.bits];
+    const small = c.bits === 16;
+    cpu.setSegment(CS, {
+      selector: code,
+      attributes: { 64: 0xafb, 32: 0xcfb, 16: 0x0fb }[c.bits],
+      limit: small ? LIMIT_16 : 0xffff_ffff,
+      base: small ? BigInt(CODE) : 0n,
+    });
+    for (let index = ES; index <= GS; index++)
+      if (index !== CS)
+        cpu.setSegment(index, {
+          selector: data,
+          attributes: small ? 0x0f3 : 0xcf3,
+          limit: small ? LIMIT_16 : 0xffff_ffff,
+          base: small ? BigInt(DATA) : 0n,
+        });
     cpu.cpl = 3;
     c.input.gpr.forEach((value, i) => cpu.setReg(i, BigInt.asUintN(64, value)));
     cpu.rip = c.input.rip;

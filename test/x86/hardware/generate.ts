@@ -6,15 +6,15 @@
 import { decode, emptyMicroOp } from '../../../src/x86/decode/index.ts';
 import { UNDEFINED_FLAGS, undefinedForCount } from '../../../src/x86/definitions/undefined-flags.ts';
 import { SSE_FLOAT_HELPERS } from '../../../src/x86/helpers/sse-float.ts';
-import { CODE_PAGE, FLAG, FS, MODE, ZERO } from '../../../src/x86/layout.ts';
+import { CODE_PAGE, FLAG, MODE, ZERO } from '../../../src/x86/layout.ts';
 import type { MicroOp } from '../../../src/x86/microop.ts';
 import { generator } from '../decode/random.ts';
-import { CODE, DATA, DATA_SIZE, ENTRY, FLAGS_MASK, READ_ONLY, RUNNER } from './case.ts';
-import type { Case } from './case.ts';
+import { CODE, DATA, DATA_SIZE, ENTRY, ENTRY_OFFSET, FLAGS_MASK, READ_ONLY, RUNNER } from './case.ts';
+import type { Bits, Case } from './case.ts';
 
 /** Helpers a user-mode program reaches and whose effect this comparison can see. */
 const USER_HELPERS = new Set(
-  'movs stos lods scas cmps cmpxchg8b cmpxchg16b crc32 enter mov_moffs bit_string xlat_narrow ldmxcsr stmxcsr pushf popf cli sti hlt clts'.split(
+  'movs stos lods scas cmps cmpxchg8b cmpxchg16b crc32 enter mov_moffs bit_string xlat_narrow ldmxcsr stmxcsr pushf popf cli sti hlt clts pusha popa daa das aaa aas aam aad salc into bound mov_from_seg'.split(
     ' ',
   ),
 );
@@ -23,7 +23,13 @@ export interface Generator {
   next(): Case;
 }
 
-export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () => true): Generator => {
+const MODES = { 16: MODE.code16, 32: MODE.code32, 64: MODE.code64 } as const;
+
+export const randomCases = (
+  seed: number,
+  bits: Bits = 64,
+  wanted: (op: MicroOp) => boolean = () => true,
+): Generator => {
   const random = generator(seed);
   const chance = (n: number): boolean => random() % n === 0;
   const pick = <T>(list: readonly T[]): T => list[random() % list.length]!;
@@ -60,7 +66,8 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
     if (chance(6)) bytes.push(pick([0xf2, 0xf3]));
     if (chance(12)) bytes.push(0x67);
     if (chance(12)) bytes.push(0xf0);
-    if (chance(2)) bytes.push(0x40 | (random() & 15));
+    if (chance(20)) bytes.push(pick([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]));
+    if (bits === 64 && chance(2)) bytes.push(0x40 | (random() & 15));
     const map = random() % 8;
     if (map >= 4) bytes.push(0x0f);
     if (map === 7) bytes.push(pick([0x38, 0x3a]));
@@ -96,7 +103,7 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
       case 3:
         return chance(2) ? BigInt(DATA - 1 - (random() % 8)) : BigInt(random()) << 4n;
       case 4:
-        return chance(2) ? 0x8000_0000_0000n + BigInt(random()) : within;
+        return bits === 64 && chance(2) ? 0x8000_0000_0000n + BigInt(random()) : within;
       case 5:
       case 6:
         return within & ~15n;
@@ -110,34 +117,47 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
   const build = (): Case | undefined => {
     const { bytes, displacementAt } = encoding();
     const data = Uint8Array.from(bytes);
-    if (decode(data, 0, data.length, MODE.code64, 0x800, op) !== 'ok') return undefined;
+    if (decode(data, 0, data.length, MODES[bits], ENTRY_OFFSET, op) !== 'ok') return undefined;
     if (op.helper && !USER_HELPERS.has(op.name) && SSE_FLOAT_HELPERS[op.name] === undefined) return undefined;
     // AMD keeps 66 before near branches; the processor under the test may be Intel's.
     const branch = /^(jcc|jmp|call|ret|loop|jcxz)/.test(op.name);
-    if (branch && data.subarray(0, op.length).includes(0x66)) return undefined;
+    if (bits === 64 && branch && data.subarray(0, op.length).includes(0x66)) return undefined;
     if (!wanted(op)) return undefined;
 
-    const gpr = Array.from({ length: 16 }, wide);
+    const gpr = Array.from({ length: 16 }, (_, i) =>
+      bits === 64 || i > 7 ? wide() : BigInt.asUintN(32, wide()),
+    );
+    /** Offsets in 16-bit cases count from the data pages. */
+    const origin = bits === 16 ? BigInt(DATA) : 0n;
+    const offset = (size: number): bigint => {
+      const at = target(size) - origin;
+      return bits === 64 ? at : BigInt.asUintN(bits, at);
+    };
+    const entry = bits === 16 ? ENTRY_OFFSET : ENTRY;
     const memory: Case['memory'] = [];
-    gpr[4] = target(8);
+    gpr[4] = offset(8);
+    // Registers popped before a fault in the middle: processors differ, the manual says nothing.
+    if (op.name === 'popa') gpr[4] = BigInt(DATA + (random() % (DATA_SIZE - 32))) - origin;
     const isString = /^(movs|stos|lods|scas|cmps)$/.test(op.name);
     if (isString) {
-      gpr[6] = target(op.size);
-      gpr[7] = chance(4) ? gpr[6]! + BigInt(random() % 40) - 20n : target(op.size);
+      gpr[6] = offset(op.size);
+      gpr[7] = chance(4) ? gpr[6]! + BigInt(random() % 40) - 20n : offset(op.size);
       gpr[1] = BigInt(random() % (chance(3) ? 400 : 6));
       // Whether a fault has already cleared the upper halves differs between processors.
-      if (op.addressSize === 4) for (const i of [6, 7]) gpr[i] = BigInt.asUintN(32, gpr[i]!);
+      if (op.addressSize < 8) for (const i of [6, 7]) gpr[i] = BigInt.asUintN(32, gpr[i]!);
     }
     const usesMemory = op.form.includes('m') || (op.helper && op.base !== ZERO);
     let operandAddress: bigint | undefined;
-    if (usesMemory && op.segment < FS) {
+    if (usesMemory) {
       let address = target(op.size);
       operandAddress = address;
+      address -= origin;
       if (/^xlat/.test(op.name)) address -= gpr[0]! & 0xffn;
       if (/^(bt|bit_string)/.test(op.name) && op.form === 'mr') {
         // Keep most bit strings near their operand.
         const register = op.b / 8;
-        if (!chance(6)) gpr[register] = BigInt.asUintN(64, BigInt((random() % 8192) - 4096));
+        if (!chance(6))
+          gpr[register] = BigInt.asUintN(bits === 64 ? 64 : 32, BigInt((random() % 8192) - 4096));
       }
       if (op.base === CODE_PAGE || (op.base === ZERO && displacementAt >= 0)) {
         const next = BigInt(ENTRY + op.length);
@@ -152,8 +172,11 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
         if (op.index === op.base && op.scale > 0) operandAddress = undefined;
         const half = op.index === op.base && op.scale === 0;
         const value = address - index - BigInt(op.displacement);
-        gpr[op.base / 8] = BigInt.asUintN(64, half ? value >> 1n : value);
-        if (op.addressSize === 4) gpr[op.base / 8]! ^= BigInt(random()) << 32n;
+        const width = op.addressSize * 8;
+        gpr[op.base / 8] = BigInt.asUintN(width, half ? value >> 1n : value);
+        // What is above the address size does not count.
+        if (width < bits)
+          gpr[op.base / 8]! |= BigInt.asUintN(bits - width, BigInt(random())) << BigInt(width);
       }
     }
     // A comparison that matches, half of the time.
@@ -174,27 +197,31 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
           16,
         );
       else if (op.name === 'ldmxcsr') overlay(operandAddress, BigInt(random() & 0xffff), 4);
-      else if (branch) overlay(operandAddress, BigInt(ENTRY + 64 + (random() % 64)), 8);
+      else if (branch) overlay(operandAddress, BigInt(entry + 64 + (random() % 64)), 8);
       else if (chance(2)) overlay(operandAddress, wide(), 8);
     }
-    if (/^ret/.test(op.name) && !chance(4)) overlay(gpr[4]!, BigInt(ENTRY + 64 + (random() % 64)), 8);
-    if (op.name === 'popf' && !inData(gpr[4]!, 8)) return undefined;
-    if (op.name === 'popf') overlay(gpr[4]!, BigInt((random() & FLAGS_MASK) | 0x202), 8);
+    if (/^ret/.test(op.name) && !chance(4))
+      overlay(gpr[4]! + origin, BigInt(entry + 64 + (random() % 64)), 8);
+    if (op.name === 'popf' && !inData(gpr[4]! + origin, 8)) return undefined;
+    if (op.name === 'popf') overlay(gpr[4]! + origin, BigInt((random() & FLAGS_MASK) | 0x202), 8);
     if ((op.name === 'jmp_ind' || op.name === 'call_ind') && op.form === 'r' && op.a !== 32)
-      gpr[op.a / 8] = chance(3) ? wide() : BigInt(ENTRY + 64 + (random() % 64));
+      gpr[op.a / 8] = chance(3)
+        ? BigInt.asUintN(bits === 64 ? 64 : 32, wide())
+        : BigInt(entry + 64 + (random() % 64));
     if (/^i?div$/.test(op.name)) {
       // Quotients that fit are rare by chance.
       const small = BigInt(random() % 256);
       if (!chance(3))
-        gpr[2] = op.name === 'idiv' && chance(2) ? BigInt.asUintN(64, -1n - (small & 1n)) : small;
+        gpr[2] =
+          op.name === 'idiv' && chance(2) ? BigInt.asUintN(bits === 64 ? 64 : 32, -1n - (small & 1n)) : small;
     }
     const name = `${op.lock ? 'lock ' : ''}${op.name} ${op.form} ${op.size}`;
     // A relative jump into its own bytes runs what nobody chose.
     if (/^(jcc|jmp|call|loop.*|jcxz.*)$/.test(op.name)) {
-      const offset = Number(BigInt.asIntN(64, op.immediate));
-      if (offset >= 0x7f0 && offset < 0x800 + op.length) return undefined;
+      const goal = Number(BigInt.asIntN(64, op.immediate));
+      if (goal >= 0x7f0 && goal < 0x800 + op.length) return undefined;
       // Nor may it reach the runner's own memory.
-      if (Math.abs(CODE + offset - RUNNER) < 0x10_0000) return undefined;
+      if (Math.abs(CODE + goal - RUNNER) < 0x10_0000) return undefined;
     }
     const flags = (random() & FLAGS_MASK & ~(chance(4) ? 0 : FLAG.DF)) | 0x202;
     // Mostly the default; else any rounding, DAZ, FTZ, sticky flags, sometimes an unmasked exception.
@@ -205,9 +232,10 @@ export const randomCases = (seed: number, wanted: (op: MicroOp) => boolean = () 
     fillFloats(xmm);
     return {
       name,
+      bits,
       code: data.slice(0, op.length),
       undefinedFlags: (UNDEFINED_FLAGS[op.name] ?? 0) | undefinedForCount(op, gpr[1]!),
-      input: { gpr, rip: BigInt(ENTRY), flags, mxcsr, xmm },
+      input: { gpr, rip: BigInt(entry), flags, mxcsr, xmm },
       memory,
     };
   };

@@ -8,8 +8,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { assemble } from '../support/assemble.ts';
-import { CODE, DATA, DATA_SIZE, ENTRY, READ_ONLY, RUNNER } from './case.ts';
-import type { Case, Outcome } from './case.ts';
+import { CODE, DATA, DATA_SIZE, ENTRY, LIMIT_16, READ_ONLY, RUNNER, SELECTORS } from './case.ts';
+import type { Bits, Case, Outcome } from './case.ts';
 
 export const nativeAvailable = (): boolean => process.platform === 'linux' && process.arch === 'x64';
 
@@ -28,6 +28,8 @@ const SIZE = 0x4_0000;
 
 /** Record: overlay count, code (64 bytes), ucontext (304), padding, FXSAVE image (512). */
 const CODE_BYTES = 64;
+/** Selector for DS, ES, FS and GS. */
+const DATA_SELECTOR = 72;
 const UCONTEXT = 128;
 const FXSAVE = 448;
 const RECORD_BYTES = FXSAVE + 512;
@@ -97,6 +99,17 @@ fill:
   mov esi, 0x1000
   mov edx, 1
   syscall
+  ; segments of 16-bit code; a kernel without them kills the first case that needs one
+  mov eax, 154
+  mov edi, 1
+  mov esi, code16
+  mov edx, 16
+  syscall
+  mov eax, 154
+  mov edi, 1
+  mov esi, data16
+  mov edx, 16
+  syscall
   ; signals
   mov eax, 131
   mov edi, altstack
@@ -161,6 +174,11 @@ overlaid:
   mov edi, ${SHADOW}
   mov ecx, ${DATA_SIZE / 8}
   rep movsq
+  mov eax, dword [${RECORD + DATA_SELECTOR}]
+  mov ds, eax
+  mov es, eax
+  mov fs, eax
+  mov gs, eax
   mov esp, ${RECORD + UCONTEXT}
   mov eax, 15
   syscall
@@ -223,6 +241,16 @@ altstack:
   dq ${ALT_STACK}
   dq 0
   dq ${ALT_SIZE}
+code16:
+  dd 0
+  dd ${CODE}
+  dd ${LIMIT_16}
+  dd 0x44
+data16:
+  dd 1
+  dd ${DATA}
+  dd ${LIMIT_16}
+  dd 0x40
 action:
   dq handler
   dq 0x4c000004
@@ -263,7 +291,7 @@ const encode = (c: Case): Uint8Array => {
   if (c.code.length > CODE_BYTES) throw new Error(`${c.name}: code of more than ${CODE_BYTES} bytes`);
   record.set(c.code, 8);
   const uc = UCONTEXT;
-  view.setBigUint64(uc, 2n, true); // UC_SIGCONTEXT_SS
+  view.setBigUint64(uc, 6n, true); // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
   view.setBigUint64(uc + 16, BigInt(ALT_STACK), true);
   view.setBigUint64(uc + 32, BigInt(ALT_SIZE), true);
   const greg = (index: number, value: bigint): void =>
@@ -271,7 +299,9 @@ const encode = (c: Case): Uint8Array => {
   c.input.gpr.forEach((value, i) => greg(GREG[i]!, value));
   greg(RIP, c.input.rip);
   greg(FLAGS, BigInt(c.input.flags));
-  greg(SEGMENTS, 0x002b_0000_0000_0033n); // CS, GS, FS, SS
+  const { code, data } = SELECTORS[c.bits];
+  greg(SEGMENTS, (BigInt(data) << 48n) | BigInt(code)); // CS, GS, FS, SS
+  view.setBigUint64(DATA_SELECTOR, BigInt(data), true);
   greg(FPSTATE, BigInt(RECORD + FXSAVE));
   view.setUint16(FXSAVE, 0x37f, true);
   view.setUint32(FXSAVE + 24, c.input.mxcsr, true);
@@ -336,4 +366,30 @@ export const runNative = (cases: readonly Case[]): Outcome[] => {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+};
+
+/** The code widths this kernel lets a program use: 16-bit segments need modify_ldt. */
+export const nativeModes = (): Bits[] => {
+  if (!nativeAvailable()) return [];
+  const nop = (bits: Bits): Case => ({
+    name: 'nop',
+    bits,
+    code: Uint8Array.of(0x90),
+    undefinedFlags: 0,
+    input: {
+      gpr: new Array<bigint>(16).fill(0n),
+      rip: BigInt(bits === 16 ? ENTRY - CODE : ENTRY),
+      flags: 0x202,
+      mxcsr: 0x1f80,
+      xmm: new Uint8Array(256),
+    },
+    memory: [],
+  });
+  return ([64, 32, 16] as const).filter((bits) => {
+    try {
+      return runNative([nop(bits)])[0]?.vector === 3;
+    } catch {
+      return false;
+    }
+  });
 };

@@ -54,6 +54,11 @@ export class CodeCache {
     return this.#memory.view.getUint16(op, true) === HANDLER.breakpoint;
   }
 
+  /** Records of a frame by page offset (0: not decoded). */
+  page(frame: number, mode: Mode): Uint32Array | undefined {
+    return this.#pages.get(frame + mode);
+  }
+
   /** Address of the record decoded for this place, or 0. */
   find(frame: number, mode: Mode, offset: number): number {
     return this.#pages.get(frame + mode)?.[offset] ?? 0;

@@ -9,12 +9,13 @@ import type { Cpu } from './cpu.ts';
 import { DEFINITIONS } from './definitions/index.ts';
 import { GuestException, VECTOR, VmExit } from './exceptions.ts';
 import { HELPERS } from './helpers/index.ts';
-import { REASON, generateInterpreter } from './interpreter.ts';
+import { HEAT_LIMIT_ADDRESS, REASON, generateInterpreter } from './interpreter.ts';
 import type { GeneratedInterpreter } from './interpreter.ts';
 import { CONTEXT, CS, FLAG, JUMP_ENTRIES, JUMP_ENTRY_SIZE, MODE, SS, STATE } from './layout.ts';
 import { MICRO_OP } from './microop.ts';
 import type { MachineMemory } from './memory.ts';
 import { OpView } from './opview.ts';
+import { RegionCache } from './region-cache.ts';
 import { deliverWithNesting } from './system/index.ts';
 import { dropWriteGrants, lookup, slowLoad, slowStore } from './tlb.ts';
 
@@ -29,6 +30,9 @@ export interface RunResult {
   /** For 'error': what is missing or broken; for 'shutdown': what could not be delivered. */
   readonly error?: CvmError;
 }
+
+/** Jumps to a place before its region is compiled. */
+export const DEFAULT_HEAT = 500;
 
 /** Repeated instructions may be re-entered this often before `run` gives its caller a turn. */
 const PARTIAL_LIMIT = 256;
@@ -67,6 +71,7 @@ export class Engine {
 
   readonly #code: CodeCache;
   readonly #run: RunFunction;
+  readonly #regions: RegionCache;
   readonly #view: OpView;
   readonly #cpus = new Set<Cpu>();
   /** Decoded code was dropped while generated code was running on it. */
@@ -74,9 +79,11 @@ export class Engine {
   #cpu!: Cpu;
   #helpers: readonly ((cpu: Cpu, op: OpView) => boolean | void)[];
 
-  constructor(memory: MachineMemory) {
+  /** @param heat jumps to a place before its region is compiled; 0 leaves all to the interpreter. */
+  constructor(memory: MachineMemory, heat: number = DEFAULT_HEAT) {
     this.memory = memory;
-    const { module, generated } = compile(memory.memory.buffer.byteLength / 65536);
+    const memoryPages = memory.memory.buffer.byteLength / 65536;
+    const { module, generated } = compile(memoryPages);
     const helperNames = Object.keys(HELPERS);
     this.#helpers = helperNames.map((name) => HELPERS[name]!);
     this.breakpoints = new BreakpointSet(() => this.#dropAll());
@@ -85,21 +92,31 @@ export class Engine {
     );
     this.#view = new OpView(memory);
     memory.onCodeWrite = (frame) => this.codeChanged(frame);
-    const instance = new WebAssembly.Instance(module, {
-      env: { memory: memory.memory, ...this.#imports() },
-    });
+    const imports: Record<string, unknown> = { memory: memory.memory, ...this.#imports() };
+    this.#regions = new RegionCache({ view: memory.view, memoryPages, imports, cases: generated.cases });
+    imports.table = this.#regions.table;
+    const instance = new WebAssembly.Instance(module, { env: imports as WebAssembly.ModuleImports });
+    imports.normalize = instance.exports.normalize;
     this.#run = instance.exports.run as RunFunction;
+    memory.u32[HEAT_LIMIT_ADDRESS / 4] = heat;
+  }
+
+  /** Regions compiled so far. */
+  get compiledRegions(): number {
+    return this.#regions.compiled;
   }
 
   /** Someone changed or re-purposed a frame: what was decoded from it is dropped. */
   codeChanged(frame: number): void {
     if (!this.#code.drop(frame)) return;
+    this.#regions.drop(frame);
     this.#codeDropped = true;
     for (const cpu of this.#cpus) cpu.flushJumps();
   }
 
   #dropAll(): void {
     this.#code.dropAll();
+    this.#regions.dropAll();
     this.#codeDropped = true;
     for (const cpu of this.#cpus) cpu.flushJumps();
   }
@@ -205,6 +222,7 @@ export class Engine {
       if (fresh && this.memory.isCode(frame)) for (const each of this.#cpus) dropWriteGrants(each, frame);
       if (this.#code.flushed) {
         this.#code.flushed = false;
+        this.#regions.dropAll();
         for (const each of this.#cpus) each.flushJumps();
       }
     }
@@ -214,8 +232,32 @@ export class Engine {
       const at = cpu.base + CONTEXT.jumps + slot * JUMP_ENTRY_SIZE;
       this.memory.u64[at / 8] = ip;
       this.memory.u32[at / 4 + 2] = op;
+      this.memory.u32[at / 4 + 3] = this.#regions.word(op);
     }
     return op;
+  }
+
+  /** A place was jumped to often: compiles its region and marks the jump map's entry. */
+  #hot(ip: bigint, op: number, entry: number): void {
+    const cpu = this.#cpu;
+    if (cpu.mode !== MODE.code64 || this.#code.isTransient(op)) return;
+    const host = this.#fetched(cpu, ip);
+    if (host === undefined) return;
+    const offset = host & 0xfff;
+    const page = this.#code.page(host - offset, cpu.mode);
+    if (page?.[offset] !== op) return;
+    const word = this.#regions.compile(host - offset, page, offset);
+    if (word !== 0) this.memory.i32[entry / 4 + CONTEXT.jumps / 4 + 3] = word;
+  }
+
+  /** Where code that the jump map knows lies; undefined if its translation is gone by now. */
+  #fetched(cpu: Cpu, ip: bigint): number | undefined {
+    try {
+      return lookup(cpu, ip, 'execute', 'current');
+    } catch (error) {
+      if (error instanceof GuestException || error instanceof VmExit) return undefined;
+      throw error;
+    }
   }
 
   /** The page behind the one `linear` lies in, for an instruction that crosses into it. */
@@ -280,11 +322,11 @@ export class Engine {
         const index = memory.view.getUint16(op + MICRO_OP.helper, true);
         if (this.#helpers[index]!(cpu, view) === true) return 2;
         // An interrupt shadow, or TF just set, ends with the next instruction: back to where it is counted.
-        const watched =
-          cpu.u32(STATE.interruptShadow) !== 0 || (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
+        const watched = cpu.u32(STATE.interruptShadow) !== 0 || (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
         return leaving() || watched ? 1 : 0;
       },
       enter: (ip: bigint) => this.#enter(u(ip)),
+      hot: (ip: bigint, op: number, entry: number) => this.#hot(u(ip), op, entry),
     };
   }
 }

@@ -14,6 +14,7 @@ import type { Frame } from './interpreter-lowering.ts';
 import { LocalPool } from './lower.ts';
 import { MICRO_OP } from './microop.ts';
 import type { Form, OperandSize } from './microop.ts';
+import { NORMALIZE_TYPE, REGION_TYPE, normalizeFunction } from './region-compiler.ts';
 import { IMPORTS } from './runtime-imports.ts';
 import type { ImportName } from './runtime-imports.ts';
 import { EMPTY, FunctionBody, I32, I64, ModuleWriter, OP } from './wasm.ts';
@@ -33,7 +34,8 @@ export const HANDLER = {
   first: 4,
 } as const;
 
-interface Case {
+/** A definition for one choice of operands: what a handler number stands for. */
+export interface Case {
   readonly definition: Definition;
   readonly form: Form;
   readonly size: OperandSize;
@@ -44,6 +46,11 @@ interface Case {
 /** The name under which the decoder's choice of operands finds its case. */
 export const caseKey = (name: string, form: Form, size: number, legacy: boolean, condition: number): string =>
   `${name}|${form}|${size}|${legacy ? 1 : 0}|${condition}`;
+
+/** Number of compiled regions that can be alive. */
+export const REGION_TABLE = 8192;
+/** Where the machine memory holds the number of jumps that make a place hot (u32; 0: never). */
+export const HEAT_LIMIT_ADDRESS = 64;
 
 /** V8 compiles a `br_table` loop of more cases into slower code (engine notes in docs/). */
 const HOT_LIMIT = 340;
@@ -64,6 +71,8 @@ export interface GeneratedInterpreter {
   readonly bytes: Uint8Array;
   /** `caseKey` -> handler number. */
   readonly handlers: ReadonlyMap<string, number>;
+  /** By handler number; undefined where the handler is no instruction. */
+  readonly cases: readonly (Case | undefined)[];
   readonly hotCases: number;
 }
 
@@ -77,6 +86,8 @@ export function generateInterpreter(
   const hotSet = new Set(hot);
   const cold = all.filter((c) => !hotSet.has(c));
   const handlers = new Map<string, number>();
+  const cases: (Case | undefined)[] = [];
+  [...hot, ...cold].forEach((c, i) => (cases[HANDLER.first + i] = c));
   [...hot, ...cold].forEach((c, i) =>
     handlers.set(caseKey(c.definition.name, c.form, c.size, c.legacy, c.condition), HANDLER.first + i),
   );
@@ -92,9 +103,17 @@ export function generateInterpreter(
     const index = module.function({ parameters: [I32, I32, I32], results: [I32] }, body);
     coldFunctions.push({ first: HANDLER.first + hot.length + i, index });
   }
-  const run = runFunction(hot, coldFunctions, importIndex);
+  module.table = REGION_TABLE;
+  const regionType = module.type(REGION_TYPE);
+  const normalize = normalizeFunction({
+    result: STATE.flagResult,
+    carry: STATE.flagCarry,
+    misc: STATE.flagMisc,
+  });
+  module.function(NORMALIZE_TYPE, normalize, 'normalize');
+  const run = runFunction(hot, coldFunctions, importIndex, regionType);
   module.function({ parameters: [I32, I32, I64], results: [I32] }, run, 'run');
-  return { bytes: module.encode(memoryPages), handlers, hotCases: hot.length };
+  return { bytes: module.encode(memoryPages), handlers, cases, hotCases: hot.length };
 }
 
 function enumerate(definitions: readonly Definition[]): Case[] {
@@ -125,6 +144,7 @@ function runFunction(
   hot: readonly Case[],
   coldFunctions: readonly { first: number; index: number }[],
   importIndex: Record<ImportName, number>,
+  regionType: number,
 ): FunctionBody {
   const f = new FunctionBody(3);
   const ctx = 0;
@@ -136,6 +156,9 @@ function runFunction(
   const handler = f.local(I32);
   const entry = f.local(I32);
   const result = f.local(I32);
+  /** The jump map's third word: below zero a region, else how often the place was jumped to. */
+  const heat = f.local(I32);
+  const after = f.local(I64);
   const pool = new LocalPool(f);
 
   const spill = (): void => {
@@ -246,6 +269,7 @@ function runFunction(
   f.get(ctx).get(ip).memory(OP.i64Store, STATE.rip);
   exit(REASON.budget);
   f.end();
+  const found = f.loop();
   f.get(ip).get(ip).i64(12n).op(OP.i64ShrU, OP.i64Xor, OP.i32WrapI64);
   f.i32(JUMP_ENTRIES - 1)
     .op(OP.i32And)
@@ -260,10 +284,41 @@ function runFunction(
     .set(op);
   f.get(ctx).get(ip).get(op).memory(OP.i64Load16U, MICRO_OP.pageOffset).op(OP.i64Sub);
   f.memory(OP.i64Store, STATE.codePage);
+  f.get(entry)
+    .memory(OP.i32Load, CONTEXT.jumps + 12)
+    .tee(heat);
+  f.i32(0).op(0x48 /* i32.lt_s */).if(EMPTY);
+  // A region: what it returns unchanged it has not touched.
+  f.get(ctx).get(fuel);
+  f.get(heat).i32(20).op(OP.i32ShrU).i32(0xff).op(OP.i32And);
+  f.get(heat).i32(0xf_ffff).op(OP.i32And).callIndirect(regionType);
+  f.tee(after).get(fuel).op(OP.i64Ne).if(EMPTY);
+  f.get(after).set(fuel);
+  f.get(ctx).memory(OP.i64Load, STATE.nextRip).set(ip);
+  f.get(ctx).memory(OP.i32Load, STATE.stopRequested).if(EMPTY);
+  f.get(ctx).get(ip).memory(OP.i64Store, STATE.rip);
+  exit(REASON.stop);
+  f.end();
+  f.get(fuel).op(OP.i64Eqz).if(EMPTY);
+  f.get(ctx).get(ip).memory(OP.i64Store, STATE.rip);
+  exit(REASON.budget);
+  f.end();
+  f.br(found);
+  f.end();
+  f.else();
+  f.get(heat).i32(0).memory(OP.i32Load, HEAT_LIMIT_ADDRESS).op(0x49 /* i32.lt_u */).if(EMPTY);
+  f.get(entry).get(heat).i32(1).op(OP.i32Add).tee(heat);
+  f.memory(OP.i32Store, CONTEXT.jumps + 12);
+  f.get(heat).i32(0).memory(OP.i32Load, HEAT_LIMIT_ADDRESS).op(OP.i32Eq).if(EMPTY);
+  f.get(ip).get(op).get(entry).call(importIndex.hot);
+  f.end();
+  f.end();
+  f.end();
   f.else();
   f.i32(0).set(op);
   f.end();
   f.br(next);
+  f.end(); // found
   f.end(); // next
   f.op(OP.unreachable);
   return f;

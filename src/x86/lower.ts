@@ -26,7 +26,14 @@ export class LocalPool {
     this.#f = f;
   }
   reset(): void {
-    this.#used.i64 = this.#used.i32 = this.#used.v128 = 0;
+    this.use({ i64: 0, i32: 0, v128: 0 });
+  }
+  /** How many locals of each type are taken; to be given back to `use`. */
+  get used(): Readonly<Record<Type, number>> {
+    return { ...this.#used };
+  }
+  use(used: Readonly<Record<Type, number>>): void {
+    Object.assign(this.#used, used);
   }
   take(type: Type): number {
     const pool = this.#pools[type];
@@ -54,7 +61,7 @@ export abstract class Lowering {
   protected readonly pool: LocalPool;
   protected builder!: Builder;
   protected locals: number[] = [];
-  readonly #slots = new Map<number, Slot>();
+  #slots = new Map<number, Slot>();
   #addressUse = new Map<number, AddressUse>();
 
   constructor(f: FunctionBody, ctx: number, imports: Readonly<Record<ImportName, number>>, pool: LocalPool) {
@@ -92,10 +99,30 @@ export abstract class Lowering {
   protected lowerBuilt(builder: Builder): void {
     this.builder = builder;
     this.pool.reset();
-    this.#slots.clear();
+    this.#slots = new Map();
     this.locals = builder.locals.map((type) => this.pool.take(type));
     this.#addressUse = addressUses(builder.statements);
     this.statements(builder.statements);
+  }
+
+  /** What belongs to the instruction being lowered. */
+  protected saveState(): unknown {
+    const { builder, locals, pool } = this;
+    return [builder, locals, this.#slots, this.#addressUse, pool.used];
+  }
+  protected restoreState(state: unknown): void {
+    const [builder, locals, slots, use, used] = state as [
+      Builder,
+      number[],
+      Map<number, Slot>,
+      Map<number, AddressUse>,
+      LocalPool['used'],
+    ];
+    this.builder = builder;
+    this.locals = locals;
+    this.#slots = slots;
+    this.#addressUse = use;
+    this.pool.use(used);
   }
 
   protected statements(statements: readonly Statement[]): void {

@@ -25,5 +25,7 @@ export const IMPORTS = {
   helper: { parameters: [I32], results: [I32] },
   /** (rip) -> micro-op */
   enter: { parameters: [I64], results: [I32] },
+  /** (rip, micro-op, address of the jump map's entry): the place has become hot */
+  hot: { parameters: [I64, I32, I32], results: [] },
 } as const;
 export type ImportName = keyof typeof IMPORTS;

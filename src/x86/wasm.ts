@@ -199,6 +199,10 @@ export class FunctionBody extends ByteWriter {
   call(index: number): this {
     return this.byte(0x10).unsigned(index);
   }
+  /** Calls the function of a type (`ModuleWriter.type`) at the table index on the stack. */
+  callIndirect(type: number): this {
+    return this.byte(0x11).unsigned(type).unsigned(0);
+  }
 
   /** Locals, code and the final `end`. */
   encode(): ByteWriter {
@@ -214,13 +218,19 @@ export interface FunctionType {
   readonly results: readonly number[];
 }
 
-/** A module that imports one memory (`env.memory`) and functions (`env.*`), and exports functions. */
+/**
+ * A module that imports one memory (`env.memory`), functions (`env.*`) and maybe one table of
+ * functions (`env.table`), and exports functions.
+ */
 export class ModuleWriter {
+  /** Size of the imported table; 0 for none. */
+  table = 0;
   readonly #types: FunctionType[] = [];
   readonly #imports: { name: string; type: number }[] = [];
   readonly #functions: { type: number; body: FunctionBody; exported?: string }[] = [];
 
-  #type(type: FunctionType): number {
+  /** Number of a function type. */
+  type(type: FunctionType): number {
     const same = (a: readonly number[], b: readonly number[]): boolean =>
       a.length === b.length && a.every((x, i) => x === b[i]);
     const found = this.#types.findIndex(
@@ -232,11 +242,11 @@ export class ModuleWriter {
   /** Declares an import; all imports come before the first function. Returns its index. */
   import(name: string, parameters: readonly number[], results: readonly number[]): number {
     if (this.#functions.length) throw new Error('imports come first');
-    return this.#imports.push({ name, type: this.#type({ parameters, results }) }) - 1;
+    return this.#imports.push({ name, type: this.type({ parameters, results }) }) - 1;
   }
   /** Adds a function; returns its index. */
   function(type: FunctionType, body: FunctionBody, exported?: string): number {
-    return this.#imports.length + this.#functions.push({ type: this.#type(type), body, exported }) - 1;
+    return this.#imports.length + this.#functions.push({ type: this.type(type), body, exported }) - 1;
   }
 
   encode(memoryPages: number): Uint8Array {
@@ -257,8 +267,9 @@ export class ModuleWriter {
           .byte(...results);
     });
     section(2, (body) => {
-      body.unsigned(this.#imports.length + 1);
+      body.unsigned(this.#imports.length + (this.table ? 2 : 1));
       body.name('env').name('memory').byte(2, 1).unsigned(memoryPages).unsigned(memoryPages);
+      if (this.table) body.name('env').name('table').byte(1, 0x70, 0).unsigned(this.table);
       for (const { name, type } of this.#imports) body.name('env').name(name).byte(0).unsigned(type);
     });
     section(3, (body) => {

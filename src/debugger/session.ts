@@ -7,7 +7,9 @@ import { CvmError } from '../base/index.ts';
 import type { Host } from '../base/index.ts';
 import type { MachineThread } from '../vmm/index.ts';
 import { Breakpoints } from './breakpoints.ts';
+import { registerBreakpointRequests, toClient } from './breakpoint-requests.ts';
 import { CAPABILITIES } from './capabilities.ts';
+import { consoleOutput } from './console-output.ts';
 import { Connection, SilentError } from './dap/connection.ts';
 import type { After } from './dap/connection.ts';
 import type { LaunchArguments } from './dap/protocol.ts';
@@ -58,8 +60,6 @@ export class DebugSession implements Stopped {
   private pauseRequested = false;
   private lastStop: Stop | undefined;
   private lastLaunch: LaunchArguments | undefined;
-  /** Text of a line the guest has not finished; kept so that characters are not cut in UTF-8. */
-  private decoders = new Map<number, TextDecoder>();
 
   constructor(host: Host, send: (message: P.ProtocolMessage) => void) {
     this.host = host;
@@ -68,7 +68,7 @@ export class DebugSession implements Stopped {
     this.inspection = new Inspection(this);
     registerModuleRequests(this);
     this.registerLifecycle();
-    this.registerBreakpoints();
+    registerBreakpointRequests(this);
     this.registerRunning();
   }
 
@@ -171,11 +171,10 @@ export class DebugSession implements Stopped {
     this.state = 'loading';
     try {
       const guest = await loadGuest(this.host, options, {
-        onConsole: (port, bytes) => this.guestOutput(port, bytes),
+        onConsole: consoleOutput((output) => this.connection.event('output', { category: 'stdout', output })),
       });
       if (this.disposed || this.state !== 'loading')
         throw new SilentError('cancelled', 'the session ended while the guest was being loaded');
-      this.decoders = new Map();
       this.sources.reset();
       const execution = new Execution(guest.machine);
       const ground: Ground = {
@@ -194,7 +193,7 @@ export class DebugSession implements Stopped {
         });
       if (!options.noDebug)
         for (const breakpoint of this.breakpoints.attach(execution, placesOf(guest, this.sources)))
-          this.connection.event('breakpoint', { reason: 'changed', breakpoint: this.toClient(breakpoint) });
+          this.connection.event('breakpoint', { reason: 'changed', breakpoint: toClient(this, breakpoint) });
     } catch (error) {
       if (this.state === 'loading') this.state = 'empty';
       throw error;
@@ -222,48 +221,6 @@ export class DebugSession implements Stopped {
   }
 
   // -- breakpoints --------------------------------------------------------------------------------
-
-  private registerBreakpoints(): void {
-    const { connection, breakpoints } = this;
-    const answer = (list: P.Breakpoint[]): { breakpoints: P.Breakpoint[] } => ({
-      breakpoints: list.map((one) => this.toClient(one)),
-    });
-    connection.handle('setBreakpoints', ({ source, breakpoints: wanted = [] }) =>
-      answer(
-        breakpoints.setSource(
-          source,
-          wanted.map((one) => ({ ...one, line: one.line - this.lineOffset })),
-        ),
-      ),
-    );
-    connection.handle('setFunctionBreakpoints', (args) => answer(breakpoints.setFunctions(args.breakpoints)));
-    connection.handle('setInstructionBreakpoints', (args) =>
-      answer(breakpoints.setInstructions(args.breakpoints)),
-    );
-    connection.handle('setExceptionBreakpoints', ({ filters = [] }) => ({
-      breakpoints: filters.map((filter) => ({
-        verified: false,
-        message: `there is no exception filter '${filter}'`,
-      })),
-    }));
-    connection.handle('breakpointLocations', ({ source, line, endLine }) => {
-      const { symbols } = this.guest();
-      if (source.path === undefined) return { breakpoints: [] };
-      const from = line - this.lineOffset;
-      const to = Math.min((endLine ?? line) - this.lineOffset, from + 10_000);
-      return {
-        breakpoints: symbols.breakpointLocations(source.path, from, to).map((place) => ({
-          line: place.line + this.lineOffset,
-          ...(place.column > 0 ? { column: place.column } : {}),
-        })),
-      };
-    });
-  }
-
-  private toClient(breakpoint: P.Breakpoint): P.Breakpoint {
-    if (breakpoint.line === undefined || this.lineOffset === 0) return breakpoint;
-    return { ...breakpoint, line: breakpoint.line + this.lineOffset };
-  }
 
   /** What the user's breakpoints say to a thread at its rip. */
   private userStop(thread: MachineThread): Stop | undefined {
@@ -402,13 +359,6 @@ export class DebugSession implements Stopped {
   }
 
   // -- output -------------------------------------------------------------------------------------
-
-  private guestOutput(port: number, bytes: Uint8Array): void {
-    let decoder = this.decoders.get(port);
-    if (!decoder) this.decoders.set(port, (decoder = new TextDecoder()));
-    const output = decoder.decode(bytes, { stream: true });
-    if (output !== '') this.connection.event('output', { category: 'stdout', output });
-  }
 
   private say(output: string, category: 'console' | 'stderr' = 'console'): void {
     this.connection.event('output', { category, output });

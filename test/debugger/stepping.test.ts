@@ -343,6 +343,23 @@ describe('breakpoints', () => {
     expect(await go('continue')).toBe('breakpoint: back in start');
   });
 
+  it('and frames count lines as the client does', async () => {
+    client = new Client(
+      memoryHost({ '/g/g.igvm': G.igvm, '/g/g.elf': G.elf, [SOURCE_PATH]: new Uint8Array(1) }),
+    );
+    await client.request('initialize', { adapterID: 'cvm', linesStartAt1: false });
+    await client.request('launch', { program: '/g/g.igvm' });
+    const zeroBased = G.line('back in start') - 1;
+    const { breakpoints } = await client.request('setBreakpoints', {
+      source,
+      breakpoints: [{ line: zeroBased }],
+    });
+    expect(breakpoints[0]!.line).toBe(zeroBased);
+    await client.request('configurationDone');
+    await client.event('stopped');
+    expect((await client.top(1)).line).toBe(zeroBased);
+  });
+
   it('outlive a restart', async () => {
     await launched(G);
     await stopped();

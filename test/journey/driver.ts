@@ -61,12 +61,13 @@ export class Workbench {
 
   /** Runs a command by the title the command palette shows. */
   async command(title: string): Promise<void> {
-    await this.page.keyboard.press('F1');
     const input = this.page.locator('.quick-input-widget input[type="text"]').first();
+    await this.page.keyboard.press('F1');
     await input.waitFor();
     await input.fill(`>${title}`);
     const row = this.page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first();
     await row.waitFor();
+    // The command may open a quick input of its own: nothing to wait for here.
     await row.click();
   }
 
@@ -82,14 +83,8 @@ export class Workbench {
 
   /** Opens a file of the workspace by (part of) its path. */
   async openFile(path: string): Promise<void> {
-    await this.page.keyboard.press('Control+P');
-    const input = this.page.locator('.quick-input-widget input[type="text"]').first();
-    await input.waitFor();
-    await input.fill(path);
     const name = path.split('/').at(-1)!;
-    const row = this.page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first();
-    await row.waitFor();
-    await row.click();
+    await this.quickInput('Control+P', path, name);
     await this.tab(name).waitFor();
   }
 
@@ -108,13 +103,30 @@ export class Workbench {
   }
 
   /** Puts the cursor on a line (1-based) of the text editor in front. */
-  async goToLine(line: number, column = 1): Promise<void> {
-    await this.page.keyboard.press('Control+G');
-    const input = this.page.locator('.quick-input-widget input[type="text"]').first();
-    await input.waitFor();
-    await input.fill(`:${line}:${column}`);
-    await this.page.keyboard.press('Enter');
-    await this.page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
+  async goToLine(line: number): Promise<void> {
+    await this.quickInput('Control+G', `:${line}:1`, new RegExp(`line ${line}\\b`));
+  }
+
+  /** Opens the quick input by `keys`, types, and takes the first entry that matches. */
+  private async quickInput(keys: string, text: string, entry: RegExp | string): Promise<void> {
+    const widget = this.page.locator('.quick-input-widget');
+    const row = widget.locator('.monaco-list-row', { hasText: entry }).first();
+    for (let attempt = 1; ; attempt++) {
+      await this.page.keyboard.press(keys);
+      try {
+        const input = widget.locator('input[type="text"]').first();
+        await input.waitFor({ timeout: 5_000 });
+        await input.fill(text);
+        await row.waitFor({ timeout: 10_000 });
+        await row.click();
+        await widget.waitFor({ state: 'hidden', timeout: 5_000 });
+        return;
+      } catch (error) {
+        if (attempt === 3) throw error;
+        // A slow machine: the list was of the input before. Start over.
+        await this.page.keyboard.press('Escape');
+      }
+    }
   }
 
   /** Rests the mouse on something until a hover says what `accept` takes; gives its text. */

@@ -7,6 +7,7 @@ import {
   GHCB_SHARED_BUFFER,
   GHCB_SHARED_BUFFER_SIZE,
   GhcbView,
+  HV_FEATURE,
   SW_EXIT,
   exitCodeName,
 } from '../snp/index.ts';
@@ -122,6 +123,12 @@ export function answerGhcbEvent(host: Host, thread: Thread): void {
   ghcb.set('sw_exit_info_2', detail);
 }
 
+/** @throws BadInput `invalidEvent` for an event of a feature that is not advertised. */
+function offered(request: GhcbRequest, feature: keyof typeof HV_FEATURE): void {
+  if (((request.host.parts.features >> BigInt(HV_FEATURE[feature])) & 1n) === 0n)
+    throw new BadInput('invalidEvent');
+}
+
 /** Does it; the value is SW_EXITINFO2 of the answer (0 if undefined). */
 function handle(request: GhcbRequest): bigint | void {
   const { thread, host } = request;
@@ -176,10 +183,13 @@ function handle(request: GhcbRequest): bigint | void {
     case SW_EXIT.SNP_EXTENDED_GUEST_REQUEST:
       return guestRequest(request);
     case SW_EXIT.SNP_AP_CREATION:
+      offered(request, 'SNP_AP_CREATION');
       return apCreation(request);
     case SW_EXIT.HV_DOORBELL_PAGE:
+      offered(request, 'RESTRICTED_INJECTION');
       return doorbellPage(request);
     case SW_EXIT.HV_IPI: {
+      offered(request, 'RESTRICTED_INJECTION');
       const { apic } = thread;
       host.send(apic, thread.vcpu, thread.vmpl, decodeIcr(request.info1));
       return;
@@ -313,7 +323,8 @@ function mmio(request: GhcbRequest): void {
 
 /** #HV doorbell page: 0 asks for the preferred GPA, 1 sets, 2 queries, 3 clears (GHCB spec. 2.04, §4.1.12). */
 function doorbellPage(request: GhcbRequest): bigint {
-  const { apic } = request.thread;
+  const { apic, restricted } = request.thread;
+  if (!restricted) throw request.invalid();
   switch (Number(request.info1)) {
     case 0:
       return 0xffff_ffff_ffff_ffffn;

@@ -1,6 +1,6 @@
 /** The GHCB MSR protocol: requests without a shared page (GHCB spec. 2.04, §2.3.1). */
 import { CvmError, hex } from '../base/index.ts';
-import { EXIT, GHCB_MSR, PSC_OPERATION, terminationMeaning } from '../snp/index.ts';
+import { EXIT, GHCB_MSR, HV_FEATURE, PSC_OPERATION, terminationMeaning } from '../snp/index.ts';
 import { hostCpuid } from './cpuid-model.ts';
 import type { Host } from './host.ts';
 import type { Thread } from './thread.ts';
@@ -51,7 +51,8 @@ export function answerGhcbMsr(host: Host, thread: Thread): void {
       const vmpl = Number((request >> 32n) & 0xffn);
       // The answer must be in place before the VMPL is left.
       answer(GHCB_MSR.RUN_VMPL_RESPONSE, 0n);
-      if (vmpl > 3 || !host.switchVmpl(thread, vmpl, EXIT.VMGEXIT)) {
+      const offered = ((parts.features >> BigInt(HV_FEATURE.SNP_MULTI_VMPL)) & 1n) !== 0n;
+      if (!offered || vmpl > 3 || !host.switchVmpl(thread, vmpl, EXIT.VMGEXIT)) {
         parts.log(thread, 'ghcb-msr', `asks to run VMPL${vmpl}, for which no VMSA is registered`);
         answer(GHCB_MSR.RUN_VMPL_RESPONSE, 1n << 32n);
       }

@@ -176,7 +176,7 @@ export class Host {
   /** An interrupt or #HV is pending that ends HLT. */
   #wakes(thread: Thread): boolean {
     const { apic } = thread;
-    if (apic.doorbellGpa !== undefined) return apic.signalPending;
+    if (thread.restricted) return apic.signalPending;
     return apic.hasRequest && interruptible(thread.cpu);
   }
 
@@ -204,7 +204,7 @@ export class Host {
 
   #injectInto(thread: Thread): void {
     const { apic, cpu } = thread;
-    if (apic.doorbellGpa !== undefined) {
+    if (thread.restricted) {
       if (!apic.signalPending) return;
       apic.signalPending = false;
       thread.halted = false;

@@ -1,11 +1,35 @@
 /** vCPUs and their VMPLs: what is scheduled, and where each one's state rests. */
-import { CvmError } from '../base/index.ts';
-import { SnpPlatform, loadVmsa, readVmsa, refuseVmsa, storeVmsa, writeVmsa } from '../snp/index.ts';
+import { CvmError, NotImplemented } from '../base/index.ts';
+import {
+  SnpPlatform,
+  describeVmsaField,
+  loadVmsa,
+  readVmsa,
+  refuseVmsa,
+  sevFeature,
+  storeVmsa,
+  writeVmsa,
+} from '../snp/index.ts';
 import type { SnpSurroundings } from '../snp/index.ts';
 import { Cpu, STATE } from '../x86/index.ts';
 import type { MachineMemory } from '../x86/index.ts';
 import type { LocalApic } from './apic.ts';
 import type { MachineThread, ThreadState } from './machine.ts';
+
+/**
+ * SEV features that are honoured, or that change nothing in a machine without caches, branch predictors and
+ * performance counters.
+ */
+const SUPPORTED = [
+  'SNPActive',
+  'RestrictedInjection',
+  'DebugSwap',
+  'PreventHostIBS',
+  'SNPBTBIsolation',
+  'SmtProtection',
+  'IbpbOnEntry',
+] as const;
+const SUPPORTED_MASK = SUPPORTED.reduce((mask, name) => mask | sevFeature(name), 0n);
 
 /** One vCPU at one VMPL. */
 export class Thread implements MachineThread {
@@ -66,7 +90,13 @@ export class Thread implements MachineThread {
         gpa: this.vmsaGpa,
         name: 'VMSA',
       });
-    this.platform.sevFeatures = readVmsa(vmsa, 'sev_features');
+    const features = readVmsa(vmsa, 'sev_features');
+    if (features & ~SUPPORTED_MASK)
+      throw new NotImplemented(
+        `SEV features ${describeVmsaField('sev_features', features & ~SUPPORTED_MASK)} of ${this.name}`,
+        { gpa: this.vmsaGpa, name: 'sev_features' },
+      );
+    this.platform.sevFeatures = features;
     loadVmsa(this.cpu, vmsa);
     this.halted = false;
     this.owner.active = this;
@@ -88,7 +118,14 @@ export class Thread implements MachineThread {
   }
   /** An interrupt waits for IF or the task priority: every instruction may be the one that lets it in. */
   get awaitsWindow(): boolean {
-    return this.apic.doorbellGpa === undefined && this.apic.hasRequest;
+    return this.takesInterrupts && this.apic.hasRequest;
+  }
+  /** Interrupts can be injected as such: with restricted injection only #HV can (APM vol. 2, §15.36.16). */
+  get takesInterrupts(): boolean {
+    return !this.restricted;
+  }
+  get restricted(): boolean {
+    return (this.platform.sevFeatures & sevFeature('RestrictedInjection')) !== 0n;
   }
   /** Task priority the guest set (CR8). */
   get taskPriority(): number {

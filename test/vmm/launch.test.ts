@@ -190,6 +190,11 @@ describe('what is refused, by name', () => {
       /VMEXIT_INVALID: efer 0xd00/,
     ],
     [
+      'a SEV feature it lacks',
+      () => launch(builder().vpContext(VMSA_GPA, MASK, longModeVmsa(0, { sev_features: 0x203n }))),
+      /SEV features vTOM SecureTSC/,
+    ],
+    [
       'a policy of the future',
       () => launch(new IgvmBuilder().platform('SEV_SNP', MASK).guestPolicy(1n << 40n, MASK)),
       /policy/,

@@ -311,7 +311,7 @@ describe('interrupts', () => {
       ${nae(0x7c, 1n, 0n, { rcx: 0x80bn, rax: 0n, rdx: 0n })}
       mov r10d, dword [rbx]
       hlt`;
-    const { machine } = run(code, { handlers: { 28: 'hv' } });
+    const { machine } = run(code, { handlers: { 28: 'hv' }, vmsa: { sev_features: 9n } });
     done(machine);
     // 0x50 shown and an EOI required for the sake of 0x40; after the EOI 0x40, and none required.
     expect([reg(machine, 'r8'), reg(machine, 'r9'), reg(machine, 'r10')]).toEqual([
@@ -319,6 +319,13 @@ describe('interrupts', () => {
       0x50n,
       0x01_8040n,
     ]);
+  });
+  it('restricted injection without a doorbell: nothing comes, the guest stays halted', () => {
+    const code = `${setUpGhcb}\n${ipi(0x4_0050n)}\n sti\n hlt\n irq: mov ebx, 1\n hlt`;
+    const { machine } = run(code, { handlers: { 0x50: 'irq' }, vmsa: { sev_features: 9n } });
+    done(machine);
+    expect(reg(machine, 'rbx')).toBe(0n);
+    expect(machine.run(100).reason).toBe('idle');
   });
   it('with a doorbell the vector is posted and #HV raised, once', () => {
     const doorbell = 0x61_0000;
@@ -331,7 +338,7 @@ describe('interrupts', () => {
       hv: inc ebx
       mov r8d, dword [${SHARED_VIEW + doorbell}]
       hlt`;
-    const { machine } = run(code, { handlers: { 28: 'hv' } });
+    const { machine } = run(code, { handlers: { 28: 'hv' }, vmsa: { sev_features: 9n } });
     done(machine);
     // Vector 0x50, NoFurtherSignal, no EOI required.
     expect([reg(machine, 'rbx'), reg(machine, 'r8')]).toEqual([1n, 0x01_8050n]);

@@ -157,6 +157,18 @@ describe('GHCB events (§4.1)', () => {
     expect(stop).toMatchObject({ reason: 'not-implemented', final: true });
     expect(stop.message).toMatch(/SNP_RUN_VMPL/);
   });
+  it.each([
+    ['AP creation', 0x8000_0013, 0x25n],
+    ['the doorbell page', 0x8000_0014, 0x23n],
+    ['an IPI', 0x8000_0015, 0x23n],
+  ])('%s is no event where its feature is not advertised', (_what, exitCode, hypervisorFeatures) => {
+    const { machine } = run(`${setUpGhcb}\n${nae(exitCode, 1n, 0n)}\n hlt`, {
+      machine: { hypervisorFeatures },
+    });
+    machine.run(10_000);
+    const ghcb = new GhcbView(machine.readPhysical(BigInt(GHCB_GPA), 4096, 'shared').bytes);
+    expect(outcome(ghcb)).toEqual([2n, 6n]);
+  });
   it('a GHCB that is not registered, or private, stops the machine', () => {
     const other = run(
       `mov ecx, 0xc0010130\n mov eax, 0x600000\n xor edx, edx\n wrmsr\n vmgexit\n hlt`,

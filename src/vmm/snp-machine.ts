@@ -2,9 +2,10 @@
 import { CvmError, NotImplemented } from '../base/index.ts';
 import { Rmp, SecureProcessor } from '../snp/index.ts';
 import type { SnpSurroundings } from '../snp/index.ts';
-import { CS, Engine, MODE, MachineMemory, STATE } from '../x86/index.ts';
+import { Engine, MachineMemory, STATE } from '../x86/index.ts';
 import type { Cpu } from '../x86/index.ts';
 import { LocalApic } from './apic.ts';
+import { Breakpoints } from './breakpoints.ts';
 import { ConsoleBuffer } from './console-buffer.ts';
 import { cpuModel, cpuidFunctions } from './cpuid-model.ts';
 import { PortBus } from './devices.ts';
@@ -28,10 +29,9 @@ import type {
 } from './machine.ts';
 import { ramLayout } from './parameters.ts';
 import { RandomSource } from './random.ts';
+import { Schedule } from './schedule.ts';
 import { Thread, Vcpu } from './thread.ts';
 
-/** Instructions a vCPU runs before the next one's turn. */
-const QUANTUM = 20_000;
 const MAX_VCPUS = 64;
 /** Exits in a row that retire nothing before the machine is declared stuck. */
 const FRUITLESS_LIMIT = 100_000;
@@ -58,10 +58,9 @@ export class SnpMachine implements Machine {
   readonly #console: ConsoleBuffer;
   readonly #log: EventLog;
   readonly #around: SnpSurroundings;
-  readonly #breakpoints: Breakpoint[] = [];
+  readonly #breakpoints: Breakpoints;
+  readonly #schedule: Schedule;
   #current: Thread;
-  #turn = 0;
-  #quantum = QUANTUM;
   /** Instructions the present `engine.run` was given; its progress is what is left of them. */
   #slice = 0;
 
@@ -83,6 +82,7 @@ export class SnpMachine implements Machine {
     this.#console = new ConsoleBuffer(options.onConsole);
     this.#memory = new MachineMemory(Math.ceil((size + OVERHEAD) / ROUND) * ROUND);
     this.#engine = new Engine(this.#memory);
+    this.#breakpoints = new Breakpoints(this.#engine.breakpoints);
     const flushTranslations = (): void => {
       for (const thread of this.threads) thread.cpu.flushTlb();
     };
@@ -106,6 +106,7 @@ export class SnpMachine implements Machine {
       random: () => random.next(),
     };
     this.#vcpus = Array.from({ length: vcpus }, (_, index) => new Vcpu(index));
+    this.#schedule = new Schedule(this.#vcpus);
     this.#ports = new PortBus({
       onConsole: (port, byte) => this.#console.put(port, byte),
       onExit: (value) => {
@@ -158,7 +159,6 @@ export class SnpMachine implements Machine {
     if (!first)
       throw new CvmError('igvm-no-context', 'the image has no VP context for vCPU 0: nothing would run');
     this.#current = first;
-    this.#vcpus[0]!.scheduled = true;
     const digest = [...this.launchDigest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
     this.#note(first, 'launch', `launch digest ${digest}`);
   }
@@ -226,15 +226,14 @@ export class SnpMachine implements Machine {
     let fruitless = 0;
     while (left > 0) {
       if (this.ended) return this.ended;
-      const vcpu = this.#pick();
+      const vcpu = this.#schedule.pick();
       if (!vcpu) return this.#stopped(this.#current, idle(this.#current));
       const before = this.#host.inject(vcpu);
       const thread = vcpu.active!;
       this.#current = thread;
       if (before) return this.#stopped(thread, before);
-      if (!thread.passBreakpoint && this.#atBreakpoint(thread)) return this.#breakpoint(thread);
-      const slice = thread.awaitsWindow ? 1 : Math.min(left, this.#quantum);
-      const { retired, stop } = this.#execute(thread, slice);
+      if (!thread.passBreakpoint && this.#breakpoints.hits(thread)) return this.#breakpoint(thread);
+      const { retired, stop } = this.#execute(thread, this.#schedule.slice(thread, left));
       this.#current = vcpu.active ?? thread;
       left -= retired;
       if (stop) return stop;
@@ -276,30 +275,12 @@ export class SnpMachine implements Machine {
     return this.#stopped(thread, { reason: 'error', message: error.message, final: true, error });
   }
 
-  /** The vCPU whose turn it is; the next one that can run if it cannot. */
-  #pick(): Vcpu | undefined {
-    const count = this.#vcpus.length;
-    if (this.#quantum <= 0) this.#rotate();
-    for (let i = 0; i < count; i++) {
-      const vcpu = this.#vcpus[this.#turn]!;
-      if (vcpu.runnable) return vcpu;
-      this.#rotate();
-    }
-    return undefined;
-  }
-  #rotate(): void {
-    this.#vcpus[this.#turn]!.scheduled = false;
-    this.#turn = (this.#turn + 1) % this.#vcpus.length;
-    this.#vcpus[this.#turn]!.scheduled = true;
-    this.#quantum = QUANTUM;
-  }
-
   #execute(thread: Thread, count: number): { retired: number; stop: MachineStop | undefined } {
     this.#slice = count;
     const result = this.#engine.run(thread.cpu, count);
     this.#slice = 0;
     this.retired += result.retired;
-    this.#quantum -= result.retired;
+    this.#schedule.spend(result.retired);
     if (result.retired > 0) thread.passBreakpoint = false;
     const done = (request: StopRequest | undefined): { retired: number; stop: MachineStop | undefined } => ({
       retired: result.retired,
@@ -312,10 +293,10 @@ export class SnpMachine implements Machine {
       case 'breakpoint':
         return {
           retired: result.retired,
-          stop: this.#atBreakpoint(thread) ? this.#breakpoint(thread) : undefined,
+          stop: this.#breakpoints.hits(thread) ? this.#breakpoint(thread) : undefined,
         };
       case 'exit':
-        if (result.exit!.reason === 'pause') this.#quantum = Math.min(this.#quantum, 0);
+        if (result.exit!.reason === 'pause') this.#schedule.yieldTurn();
         return done(this.#host.answer(thread, result.exit!));
       case 'shutdown':
         return done({
@@ -344,32 +325,13 @@ export class SnpMachine implements Machine {
   // -- breakpoints --------------------------------------------------------------------------------------
 
   addBreakpoint(breakpoint: Breakpoint): void {
-    this.#breakpoints.push({ ...breakpoint });
-    this.#engine.breakpoints.add(breakpoint.address);
+    this.#breakpoints.add(breakpoint);
   }
   removeBreakpoint(breakpoint: Breakpoint): void {
-    const { address, vcpu, vmpl } = breakpoint;
-    const index = this.#breakpoints.findIndex(
-      (each) => each.address === address && each.vcpu === vcpu && each.vmpl === vmpl,
-    );
-    if (index < 0) return;
-    this.#breakpoints.splice(index, 1);
-    this.#engine.breakpoints.remove(address);
+    this.#breakpoints.remove(breakpoint);
   }
   clearBreakpoints(): void {
-    this.#breakpoints.length = 0;
-    this.#engine.breakpoints.clear();
-  }
-  #atBreakpoint(thread: Thread): boolean {
-    if (this.#breakpoints.length === 0) return false;
-    const { cpu } = thread;
-    const linear = cpu.mode === MODE.code64 ? cpu.rip : (cpu.segmentBase(CS) + cpu.rip) & 0xffff_ffffn;
-    return this.#breakpoints.some(
-      ({ address, vcpu, vmpl }) =>
-        address === linear &&
-        (vcpu === undefined || vcpu === thread.vcpu) &&
-        (vmpl === undefined || vmpl === thread.vmpl),
-    );
+    this.#breakpoints.clear();
   }
   #breakpoint(thread: Thread): MachineStop {
     thread.passBreakpoint = true;

@@ -3,9 +3,27 @@
  * from the same list of operations that a launch executes. It never launches anything and never parses bytes:
  * `igvm/` does, and the page hash of SNP is that of `snp/`.
  */
-export { MEASURED_PLATFORMS, launchDigestTrace, measureIgvm } from './measure.ts';
-export type { LaunchDigestTrace, MeasureOptions, MeasuredPlatform, Measurement } from './measure.ts';
-export { DigestTrace, launchDigestSteps, measuredPage } from './snp.ts';
+export { MEASURED_PLATFORMS, launchDigestTrace, measureIgvm, measurementSteps } from './measure.ts';
+export type {
+  LaunchDigestTrace,
+  MeasureOptions,
+  MeasuredPlatform,
+  Measurement,
+  MeasurementStep,
+} from './measure.ts';
+export { DigestTrace, launchDigest, launchDigestSteps, measuredPage } from './snp.ts';
 export type { DigestStep } from './snp.ts';
 export { mrtd } from './tdx.ts';
+export type { TdxOrder } from './tdx.ts';
 export { vbsDigest } from './vbs.ts';
+export { sevDigest } from './sev.ts';
+export { MAX_VCPUS, OVMF_MODES, measureOvmf, signatureOf } from './ovmf-launch.ts';
+export type { OvmfLaunch, OvmfMeasurement, OvmfMode, OvmfPart } from './ovmf-launch.ts';
+export { OvmfImage, SEV_SECTION_TYPES } from './ovmf.ts';
+export type { SevSection, SevSectionType, TdxSection } from './ovmf.ts';
+export { kernelHashes } from './kernel-hashes.ts';
+export type { BootFiles, FileContents } from './kernel-hashes.ts';
+export { RESET_EIP, VMM_TYPES, initialVmsa, svsmVmsa } from './initial-vmsa.ts';
+export type { InitialVmsaOptions, VmmType } from './initial-vmsa.ts';
+export { CPU_MODELS, cpuSignature, signatureOfType } from './cpu-signature.ts';
+export type { CpuModel } from './cpu-signature.ts';

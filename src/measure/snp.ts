@@ -44,14 +44,16 @@ export function measuredPage(operation: LaunchOperation): MeasuredPage | undefin
 }
 
 /**
- * The steps of the launch digest, computed as they are asked for. The digest of no pages is 48 zero bytes.
+ * The steps of the launch digest, computed as they are asked for. The digest of no pages is `start`, 48 zero
+ * bytes unless pages before these were hashed elsewhere.
  * A digest differs from another from the first step on whose `digest` differs.
  */
 export function* launchDigestSteps(
   operations: readonly LaunchOperation[],
   crypto: Crypto,
+  start: Uint8Array = new Uint8Array(LAUNCH_DIGEST_SIZE),
 ): Generator<DigestStep, void, undefined> {
-  let digest: Uint8Array = new Uint8Array(LAUNCH_DIGEST_SIZE);
+  let digest = start;
   let zeroPage: Uint8Array | undefined;
   for (let operationIndex = 0; operationIndex < operations.length; operationIndex++) {
     const operation = operations[operationIndex]!;
@@ -68,18 +70,29 @@ export function* launchDigestSteps(
   }
 }
 
+/** The launch digest alone, 48 bytes. */
+export function launchDigest(operations: readonly LaunchOperation[], crypto: Crypto): Uint8Array {
+  let digest: Uint8Array = new Uint8Array(LAUNCH_DIGEST_SIZE);
+  for (const step of launchDigestSteps(operations, crypto)) digest = step.digest;
+  return digest;
+}
+
 /** All steps of a digest, packed: 100 bytes a page. Reads like a read-only array. */
 export class DigestTrace implements Iterable<DigestStep> {
   private readonly operations: readonly LaunchOperation[];
-  private readonly crypto: Crypto;
   private indices = new Uint32Array(64);
   private hashes = new Uint8Array(64 * 2 * LAUNCH_DIGEST_SIZE);
   private count = 0;
+  private readonly start: Uint8Array;
 
-  constructor(operations: readonly LaunchOperation[], crypto: Crypto) {
+  constructor(
+    operations: readonly LaunchOperation[],
+    crypto: Crypto,
+    start: Uint8Array = new Uint8Array(LAUNCH_DIGEST_SIZE),
+  ) {
     this.operations = operations;
-    this.crypto = crypto;
-    for (const step of launchDigestSteps(operations, this.crypto)) this.append(step);
+    this.start = start.slice();
+    for (const step of launchDigestSteps(operations, crypto, this.start)) this.append(step);
   }
 
   get length(): number {
@@ -88,7 +101,7 @@ export class DigestTrace implements Iterable<DigestStep> {
 
   /** The launch digest after all pages. */
   get digest(): Uint8Array {
-    return this.count === 0 ? new Uint8Array(LAUNCH_DIGEST_SIZE) : this.at(this.count - 1)!.digest.slice();
+    return (this.at(this.count - 1)?.digest ?? this.start).slice();
   }
 
   at(index: number): DigestStep | undefined {

@@ -47,49 +47,71 @@ export class MrtdHash {
     }
   }
 
+  /** MRTD if nothing followed. */
+  peek(): Uint8Array {
+    return this.hash.copy().digest();
+  }
+
   digest(): Uint8Array {
     return this.hash.digest();
   }
 }
 
 interface AddedPage {
+  readonly operationIndex: number;
   readonly gpa: bigint;
   /** Whether its contents are extended into MRTD. */
   readonly measured: boolean;
   readonly data: Uint8Array | undefined;
 }
 
-function addedPage(operation: LaunchOperation): AddedPage | undefined {
-  if (operation.kind === 'parameter-page') return { gpa: operation.gpa, measured: false, data: undefined };
+function addedPage(operation: LaunchOperation, operationIndex: number): AddedPage | undefined {
+  if (operation.kind === 'parameter-page')
+    return { operationIndex, gpa: operation.gpa, measured: false, data: undefined };
   if (operation.kind !== 'page' || operation.shared) return undefined;
-  return { gpa: operation.gpa, measured: operation.pageType !== 'unmeasured', data: operation.data };
+  const measured = operation.pageType !== 'unmeasured';
+  return { operationIndex, gpa: operation.gpa, measured, data: operation.data };
 }
 
 /**
- * MRTD over all private pages in the order of the operations. Parameter pages and unmeasured pages are added
- * and not extended.
+ * Feeds the hash with all private pages in the order of the operations, and stops behind each page when all of
+ * it is in. Parameter pages and unmeasured pages are added and not extended.
  */
+export function* mrtdSteps(
+  operations: readonly LaunchOperation[],
+  order: TdxOrder,
+  hash: MrtdHash,
+): Generator<AddedPage, void, undefined> {
+  let region: AddedPage[] = [];
+  function* endRegion(): Generator<AddedPage, void, undefined> {
+    for (const page of region) {
+      hash.extendPage(page.gpa, page.data);
+      yield page;
+    }
+    region = [];
+  }
+  for (const [operationIndex, operation] of operations.entries()) {
+    const page = addedPage(operation, operationIndex);
+    if (!page) continue;
+    const last = region.at(-1);
+    if (last && (!page.measured || page.gpa !== last.gpa + BigInt(PAGE_SIZE))) yield* endRegion();
+    hash.addPage(page.gpa);
+    if (page.measured && order === 'two-pass') region.push(page);
+    else {
+      if (page.measured) hash.extendPage(page.gpa, page.data);
+      yield page;
+    }
+  }
+  yield* endRegion();
+}
+
+/** MRTD, 48 bytes. */
 export function mrtd(
   operations: readonly LaunchOperation[],
   crypto: Crypto,
   order: TdxOrder = 'one-pass',
 ): Uint8Array {
   const hash = new MrtdHash(crypto);
-  let region: AddedPage[] = [];
-  const endRegion = (): void => {
-    for (const page of region) hash.extendPage(page.gpa, page.data);
-    region = [];
-  };
-  for (const operation of operations) {
-    const page = addedPage(operation);
-    if (!page) continue;
-    const last = region.at(-1);
-    if (last && (!page.measured || page.gpa !== last.gpa + BigInt(PAGE_SIZE))) endRegion();
-    hash.addPage(page.gpa);
-    if (!page.measured) continue;
-    if (order === 'two-pass') region.push(page);
-    else hash.extendPage(page.gpa, page.data);
-  }
-  endRegion();
+  for (const _ of mrtdSteps(operations, order, hash));
   return hash.digest();
 }

@@ -26,9 +26,12 @@ function chunkHeader(size: number, total: number, type: number): { bytes: Uint8A
 
 /**
  * `D = SHA256(D || chunk)` from zeros: one chunk a page in file order (error ranges are accepted, unmeasured
- * pages), then one a register of the VP contexts (VBS_VM_BOOT_MEASUREMENT_CHUNK).
+ * pages), then one a register of the VP contexts (VBS_VM_BOOT_MEASUREMENT_CHUNK). Gives the digest after each.
  */
-export function vbsDigest(operations: readonly LaunchOperation[], crypto: Crypto): Uint8Array {
+export function* vbsSteps(
+  operations: readonly LaunchOperation[],
+  crypto: Crypto,
+): Generator<{ readonly operationIndex: number; readonly gpa: bigint; readonly digest: Uint8Array }> {
   let digest: Uint8Array = new Uint8Array(32);
   const page = (gpa: bigint, metadata: bigint, data: Uint8Array | undefined): void => {
     const { bytes, view } = chunkHeader(PAGE_HEADER, PAGE_HEADER + PAGE_SIZE, VP_GPA_PAGE);
@@ -38,18 +41,32 @@ export function vbsDigest(operations: readonly LaunchOperation[], crypto: Crypto
       ? crypto.sha256(digest, bytes, data, ZEROS.subarray(data.length))
       : crypto.sha256(digest, bytes, ZEROS);
   };
-  for (const operation of operations) {
+  for (const [operationIndex, operation] of operations.entries()) {
     if (operation.kind === 'page' && !operation.shared) {
       const unmeasured = operation.pageType === 'unmeasured';
       page(operation.gpa, unmeasured ? UNMEASURED : 0n, unmeasured ? undefined : operation.data);
-    } else if (operation.kind === 'parameter-page') page(operation.gpa, UNMEASURED, undefined);
-    else if (operation.kind === 'error-range')
-      for (let offset = 0; offset < operation.size; offset += PAGE_SIZE)
-        page(operation.gpa + BigInt(offset), READABLE_WRITABLE | UNMEASURED, undefined);
+      yield { operationIndex, gpa: operation.gpa, digest };
+    } else if (operation.kind === 'parameter-page') {
+      page(operation.gpa, UNMEASURED, undefined);
+      yield { operationIndex, gpa: operation.gpa, digest };
+    } else if (operation.kind === 'error-range')
+      for (let offset = 0; offset < operation.size; offset += PAGE_SIZE) {
+        const gpa = operation.gpa + BigInt(offset);
+        page(gpa, READABLE_WRITABLE | UNMEASURED, undefined);
+        yield { operationIndex, gpa, digest };
+      }
   }
-  for (const operation of operations)
-    if (operation.kind === 'vp-context' && operation.format === 'vbs-registers')
+  for (const [operationIndex, operation] of operations.entries())
+    if (operation.kind === 'vp-context' && operation.format === 'vbs-registers') {
       for (const register of registers(operation.data)) digest = crypto.sha256(digest, register);
+      yield { operationIndex, gpa: operation.gpa, digest };
+    }
+}
+
+/** The boot digest, 32 bytes. */
+export function vbsDigest(operations: readonly LaunchOperation[], crypto: Crypto): Uint8Array {
+  let digest: Uint8Array = new Uint8Array(32);
+  for (const step of vbsSteps(operations, crypto)) digest = step.digest;
   return digest;
 }
 

@@ -11,10 +11,13 @@ import { bytesToHex } from '../../src/base/index.ts';
 import { nodeCrypto } from '../../src/base/node.ts';
 import { PAGE_DATA_FLAGS, parseIgvm, platforms, writeIgvm } from '../../src/igvm/index.ts';
 import type { IgvmFile } from '../../src/igvm/index.ts';
-import { MEASURED_PLATFORMS, measureIgvm } from '../../src/measure/index.ts';
+import { measureIgvm } from '../../src/measure/index.ts';
 import type { MeasuredPlatform } from '../../src/measure/index.ts';
 import { mutateBlindly, mutateByStructure } from '../igvm/mutate.ts';
 import { Random, randomFile } from '../igvm/random.ts';
+
+/** The platforms the crate measures. */
+const CRATE_PLATFORMS = ['SEV_SNP', 'TDX', 'VSM_ISOLATION'] as const;
 
 const folder = process.env['CVM_PEERS'];
 const peer = folder ? join(folder, 'igvm-peer') : '';
@@ -43,7 +46,7 @@ describe.runIf(existsSync(peer))('the igvm crate', () => {
     );
   const ourDigests = (file: IgvmFile): Record<string, string> =>
     Object.fromEntries(
-      MEASURED_PLATFORMS.map((platformType) => [
+      CRATE_PLATFORMS.map((platformType) => [
         platformType,
         bytesToHex(measureIgvm(file, { platformType }, nodeCrypto).digest),
       ]),

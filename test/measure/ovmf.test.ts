@@ -1,0 +1,232 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { CvmError, bytesToHex } from '../../src/base/index.ts';
+import { nodeCrypto } from '../../src/base/node.ts';
+import { CPU_MODELS, cpuSignature, measureOvmf, signatureOfType } from '../../src/measure/index.ts';
+import type { OvmfLaunch } from '../../src/measure/index.ts';
+import { fixture, haveFixtures } from './fixtures.ts';
+
+const digest = (launch: OvmfLaunch): string => bytesToHex(measureOvmf(launch, nodeCrypto).digest);
+const EMPTY = new Uint8Array();
+const HASH =
+  '086e2e9149ebf45abdc3445fba5b2da8270bdbb04094d7a2c37faaa4b24af3aa16aff8c374c2a55c467a50da6d466b74';
+
+/** Options of a row beside the AmdSev image, EPYC-v4 and one vCPU; `kernel`: an empty one and initrd. */
+interface Row {
+  readonly mode?: OvmfLaunch['mode'];
+  readonly vcpus?: number;
+  readonly vmm?: OvmfLaunch['vmmType'];
+  readonly features?: bigint;
+  /** Command line; `null`: no kernel at all. */
+  readonly append: string | null;
+  readonly initrd?: boolean;
+  readonly x64?: boolean;
+  readonly hash?: boolean;
+}
+const KERNEL = 'console=ttyS0 loglevel=7';
+
+/** sev-snp-measure 0.0.13, `tests/test_guest.py`, by the names of its tests. */
+const KNOWN: readonly (readonly [name: string, row: Row, digest: string])[] = [
+  [
+    'snp_ovmf_hash_gen_default',
+    { features: 0x21n, append: '', hash: true },
+    '329c8ce0972ae52343b64d34a434a86f245dfd74f5ed7aae15d22efc78fb9683632b9b50e4e1d7fa41179ef98a7ef198',
+  ],
+  [
+    'snp_ovmf_hash_gen_feature_snp_only',
+    { append: '', hash: true },
+    'ddc5224521617a536ee7ce9dd6224d1b58a8d4fda1c741f3ac99fc4bfa04ba6e9fc98646d4a07a9079397fa3852819b5',
+  ],
+  [
+    'snp_ovmf_hash_full_default',
+    { features: 0x21n, append: KERNEL, hash: true },
+    '803f691094946e42068aaa3a8f9e26a5c89f36f7b73ecfb28c653360fe4b3aba7e534442e7e1e17895dfe778d0228977',
+  ],
+  [
+    'snp_ovmf_hash_full_feature_snp_only',
+    { append: KERNEL, hash: true },
+    '6d287813eb5222d770f75005c664e34c204f385ce832cc2ce7d0d6f354454362f390ef83a92046c042e706363b4b08fa',
+  ],
+  [
+    'snp_ec2_default',
+    { features: 0x21n, append: '', vmm: 'ec2' },
+    '0ce9ccc06bab55eebe8abc234f3df6514883977a68a591b71052498ab52b2f1aa415db338033946ef93aa8278c0d67fb',
+  ],
+  [
+    'snp_ec2_feature_snp_only',
+    { append: '', vmm: 'ec2' },
+    '0883bd0eeb716e65b7b977a321c278d1e51b33b5c655fab985443bbcc65c086b9c15e8a0bd8811050dec7e24964e5056',
+  ],
+  [
+    'snp_gce_default',
+    { append: '', vmm: 'gce' },
+    '5da7106cf14cf46b1725ebab123eb9e53bd46a1e9f400cd0c08e7827b04b688ea8b4e403c8404efed4397ea5d5d0722e',
+  ],
+  [
+    'snp_gce_with_multiple_vcpus_default',
+    { append: '', vmm: 'gce', vcpus: 4 },
+    '5c5debf100fc339f90276e761ee1f1658d08922c3b20e2a2e6c7a6c3370b2452a15a00eae11886a93d6fd1e7ab81e29d',
+  ],
+  [
+    'snp_default',
+    { features: 0x21n, append: KERNEL },
+    '803f691094946e42068aaa3a8f9e26a5c89f36f7b73ecfb28c653360fe4b3aba7e534442e7e1e17895dfe778d0228977',
+  ],
+  [
+    'snp_guest_feature_snp_only',
+    { append: KERNEL },
+    '6d287813eb5222d770f75005c664e34c204f385ce832cc2ce7d0d6f354454362f390ef83a92046c042e706363b4b08fa',
+  ],
+  [
+    'snp_without_kernel_default',
+    { features: 0x21n, append: null },
+    'e1e1ca029dd7973ab9513295be68198472dcd4fc834bd9af9b63f6e8a1674dbf281a9278a4a2ebe0eed9f22adbcd0e2b',
+  ],
+  [
+    'snp_without_kernel_feature_snp_only',
+    { append: null },
+    '19358ba9a7615534a9a1e2f0dfc29384dcd4dcb7062ff9c6013b26869a5fc6ecabe033c48dd6f6db5d6d76e7c5df632d',
+  ],
+  [
+    'snp_with_multiple_vcpus_default',
+    { features: 0x21n, append: '', vcpus: 4 },
+    '4953b1fb416fa874980e8442b3706d345926d5f38879134e00813c5d7abcbe78eafe7b422907be0b4698e2414a631942',
+  ],
+  [
+    'snp_with_multiple_vcpus_feature_snp_only',
+    { append: '', vcpus: 4 },
+    '5061fffb019493a903613d56d54b94912a1a2f9e4502385f5c194616753720a92441310ba6c4933de877c36e23046ad5',
+  ],
+  [
+    'snp_with_ovmfx64_without_default',
+    { features: 0x21n, append: null, x64: true },
+    '28797ae0afaba4005a81e629acebfb59e6687949d6be44007cd5506823b0dd66f146aaae26ff291eed7b493d8a64c385',
+  ],
+  [
+    'snp_with_ovmfx64_without_kernel_feature_snp_only',
+    { append: null, x64: true },
+    'da0296de8193586a5512078dcd719eccecbd87e2b825ad4148c44f665dc87df21e5b49e21523a9ad993afdb6a30b4005',
+  ],
+  [
+    'seves',
+    { mode: 'seves', append: '' },
+    '13810ae661ea11e2bb205621f582fee268f0367c8f97bc297b7fadef3e12002c',
+  ],
+  [
+    'seves_with_multiple_vcpus',
+    { mode: 'seves', features: 0x21n, append: '', vcpus: 4 },
+    '0dccbcaba8e90b261bd0d2e1863a2f9da714768b7b2a19363cd6ae35aa90de91',
+  ],
+  [
+    'sev',
+    { mode: 'sev', features: 0x21n, append: KERNEL },
+    '82a3ee5d537c3620628270c292ae30cb40c3c878666a7890ee7ef2a08fb535ff',
+  ],
+  [
+    'sev_with_kernel_without_initrd_and_append',
+    { mode: 'sev', append: '', initrd: false },
+    '77f613d7bbcdf12a73782ea9e88b0172aeda50d1a54201cb903594ff52846898',
+  ],
+  [
+    'sev_with_ovmfx64_without_kernel',
+    { mode: 'sev', append: null, x64: true },
+    'b4c021e085fb83ceffe6571a3d357b4a98773c83c474e47f76c876708fe316da',
+  ],
+];
+
+const AMD_SEV = 'ovmf/ovmf_AmdSev_suffix.bin';
+const OVMF_X64 = 'ovmf/ovmf_OvmfX64_suffix.bin';
+
+const launchOf = (row: Row): OvmfLaunch => ({
+  mode: row.mode ?? 'snp',
+  ovmf: fixture(row.x64 ? OVMF_X64 : AMD_SEV),
+  vcpus: row.vcpus ?? 1,
+  vcpuType: 'EPYC-v4',
+  vmmType: row.vmm ?? 'QEMU',
+  guestFeatures: row.features ?? 1n,
+  ...(row.append !== null && { kernel: EMPTY, append: row.append }),
+  ...(row.append !== null && row.initrd !== false && { initrd: EMPTY }),
+  ...(row.hash && { snpOvmfHash: Buffer.from(HASH, 'hex') }),
+});
+const code = (launch: OvmfLaunch): string => {
+  try {
+    measureOvmf(launch, nodeCrypto);
+  } catch (error) {
+    if (error instanceof CvmError) return error.code;
+    throw error;
+  }
+  return 'measured';
+};
+
+describe.runIf(haveFixtures(AMD_SEV, OVMF_X64))("sev-snp-measure's known answers", () => {
+  it.each(KNOWN)('test_%s', (_name, row, expected) => {
+    expect(digest(launchOf(row))).toBe(expected);
+  });
+
+  it('test_snp_ovmf_hash_full: the hash of the image alone', () => {
+    expect(digest({ mode: 'snp:ovmf-hash', ovmf: fixture(AMD_SEV) })).toBe(HASH);
+  });
+
+  it('test_…_with_ovmfx64_and_kernel_should_fail', () => {
+    for (const mode of ['snp', 'seves', 'sev'] as const)
+      expect(code(launchOf({ mode, append: '', x64: true }))).toBe('ovmf-kernel-hashes');
+  });
+
+  it('test_…_dump_vmsa: as many VMSAs as vCPUs', () => {
+    const { vmsas } = measureOvmf(launchOf({ mode: 'seves', append: '', vcpus: 4 }), nodeCrypto);
+    expect(vmsas.map(({ length }) => length)).toEqual([4096, 4096, 4096, 4096]);
+    expect(measureOvmf(launchOf({ mode: 'sev', append: '' }), nodeCrypto).vmsas).toEqual([]);
+  });
+
+  it('the hash of a kernel stands for the kernel', () => {
+    const kernel = new TextEncoder().encode('bzImage');
+    const launch = { ...launchOf({ append: null }), append: 'quiet' };
+    expect(digest({ ...launch, kernel: { sha256: nodeCrypto.sha256(kernel) } })).toBe(
+      digest({ ...launch, kernel }),
+    );
+  });
+});
+
+describe.runIf(haveFixtures('ovmf/svsm.bin', 'ovmf/svsm_ovmf.fd'))("sev-snp-measure's SVSM answers", () => {
+  it.each([
+    [4, '27d154c27b7b359c935e250ec6fee72aa0ae8c1225e3b0e1cf46a9567e938066d7d6f94bbdc4a857818bdb79277a44b2'],
+    [2, '9b94745036aafddf4f7f8b00c7513abb5b7703178cb95aaa57928bd963d68d3bfcb715d6019b9167ee2517b11b0d9be7'],
+  ])('test_snp_svsm_%i_vcpus', (vcpus, expected) => {
+    const ovmf = fixture('ovmf/svsm_ovmf.fd');
+    const svsm = fixture('ovmf/svsm.bin');
+    expect(digest({ mode: 'snp:svsm', ovmf, svsm, varsSize: 540672, vcpus, vcpuType: 'EPYC-v4' })).toBe(
+      expected,
+    );
+  });
+});
+
+/** Debian's package `ovmf` 2022.11-6+deb12u2, whose image has this SHA-256. */
+const DEBIAN = '/usr/share/ovmf/OVMF.fd';
+const DEBIAN_SHA256 = '7b456907dd0786d415999e801a1ac4637b8ed4d7cf5378cfc6edbe5e574dd773';
+const debian = existsSync(DEBIAN) ? new Uint8Array(readFileSync(DEBIAN)) : undefined;
+const debianSha = debian && createHash('sha256').update(debian).digest('hex');
+if (debianSha !== DEBIAN_SHA256)
+  console.warn(
+    `LEFT OUT: the digest of Debian's OVMF.fd; ${DEBIAN} ${debian ? `is of another build (${debianSha})` : 'is not there: apt-get install ovmf'}`,
+  );
+
+describe.runIf(debianSha === DEBIAN_SHA256)("Debian's OVMF.fd", () => {
+  it('has the digest that sev-snp-measure gives it', () => {
+    expect(digest({ mode: 'snp', ovmf: debian!, vcpus: 1, vcpuType: 'EPYC-v4' })).toBe(
+      '11570979c77a0adb515761a702527c8b9e11554e730552621d950988613a3a75c6ff1703f540bd22a9beede8fe7a97e3',
+    );
+  });
+});
+
+describe('CPU signatures', () => {
+  it('are those of the CPUID specification', () => {
+    expect(cpuSignature({ family: 14, model: 1, stepping: 2 })).toBe(0x0e12);
+    expect(cpuSignature({ family: 23, model: 1, stepping: 2 })).toBe(0x80_0f12);
+    // EDX of QEMU's register dump for -cpu EPYC-v4 (AMDESE/AMDSEV#245).
+    expect(signatureOfType('EPYC-v4')).toBe(0x0080_0f12);
+    expect(signatureOfType('EPYC-Turin')).toBe(0x00b0_0f00);
+    expect(() => signatureOfType('486')).toThrow(/no vCPU type '486'; known are EPYC/);
+    for (const name of Object.keys(CPU_MODELS)) expect(signatureOfType(name)).toBeGreaterThan(0x80_0000);
+  });
+});

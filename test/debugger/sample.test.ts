@@ -184,6 +184,29 @@ describe('the sample', () => {
     expect(output.trimEnd()).toMatch(/success$/);
   });
 
+  it('ends at the same instruction however it was stopped and stepped', async () => {
+    const count = (): string => /\((\d+) instructions\)/.exec(client.output('console'))![1]!;
+    await launch({ stopOnEntry: false });
+    await client.event('exited');
+    const straight = count();
+    client.dispose();
+    await launch();
+    await stop();
+    await breakAt('main.rs', line('main.rs', 'memory::validate_memory()'));
+    await breakAt('guest.s', line('guest.s', 'mov     r12, rdi'));
+    await go('continue');
+    for (const command of ['stepIn', 'stepIn', 'next', 'next', 'stepOut'] as const) await go(command);
+    const { threadId } = await go('continue');
+    expect(threadId).not.toBe(1);
+    for (let i = 0; i < 5; i++) {
+      await client.request('stepIn', { threadId, granularity: 'instruction' });
+      await client.event('stopped');
+    }
+    await client.request('continue', { threadId });
+    await client.event('exited');
+    expect(count()).toBe(straight);
+  });
+
   it.each(['no-pvalidate', 'wrong-page-size', 'unregistered-ghcb', 'no-rmpadjust'])(
     'broken as %s it stops with a reason that can be looked at',
     async (name) => {

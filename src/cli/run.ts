@@ -17,8 +17,10 @@ import { TextWatch } from './text-watch.ts';
 
 /** COM1: the console. The other ports carry protocols. */
 const CONSOLE_PORT = 0x3f8;
-/** Instructions between looks at `--stop-at`; fixed, so that a run always ends at the same instruction. */
+/** Instructions between looks at the console; fixed, so that a run always ends at the same instruction. */
 const CHUNK = 50_000;
+/** The same with `--stop-at`: how far behind the text a run may end. */
+const CHUNK_WATCHING = 1_000;
 
 export async function run(args: readonly string[]): Promise<number> {
   const { values, files } = parse(
@@ -60,9 +62,10 @@ function memoryOf(text: unknown): { memory?: number } {
 
 /** Runs until the guest, the text or the limit ends it; undefined for the text. */
 function go({ machine }: Guest, limit: number, watch: TextWatch | undefined): MachineStop | undefined {
+  const chunk = watch ? CHUNK_WATCHING : CHUNK;
   for (;;) {
     const left = limit - machine.retired;
-    const stop = machine.run(Math.min(CHUNK, left));
+    const stop = machine.run(Math.min(chunk, left));
     if (watch?.found) return undefined;
     if (stop.reason !== 'budget' || machine.retired >= limit) return stop;
   }

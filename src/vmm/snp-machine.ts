@@ -2,8 +2,7 @@
 import { CvmError, NotImplemented } from '../base/index.ts';
 import { Rmp, SecureProcessor } from '../snp/index.ts';
 import type { SnpSurroundings } from '../snp/index.ts';
-import { Engine, MachineMemory, STATE } from '../x86/index.ts';
-import type { Cpu } from '../x86/index.ts';
+import { Engine, MachineMemory } from '../x86/index.ts';
 import { LocalApic } from './apic.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { ConsoleBuffer } from './console-buffer.ts';
@@ -61,7 +60,7 @@ export class SnpMachine implements Machine {
   readonly #breakpoints: Breakpoints;
   readonly #schedule: Schedule;
   #current: Thread;
-  /** Instructions the present `engine.run` was given; its progress is what is left of them. */
+  /** Instructions the present `engine.run` was given; 0 between runs. */
   #slice = 0;
 
   constructor(options: MachineOptions) {
@@ -102,7 +101,7 @@ export class SnpMachine implements Machine {
       privateFrame: (gpa) => this.#guest.privateFrame(gpa),
       sharedFrame: (gpa) => this.#guest.sharedFrame(gpa),
       flushTranslations,
-      timestamp: (cpu) => this.#timestamp(cpu),
+      timestamp: () => this.#timestamp(),
       random: () => random.next(),
     };
     this.#vcpus = Array.from({ length: vcpus }, (_, index) => new Vcpu(index));
@@ -207,10 +206,9 @@ export class SnpMachine implements Machine {
     });
   }
 
-  /** One tick an instruction. Inside generated code the budget says how far the slice has come. */
-  #timestamp(cpu: Cpu): bigint {
-    if (this.#slice === 0) return BigInt(this.retired);
-    return BigInt(this.retired + this.#slice) - BigInt.asIntN(64, cpu.u64(STATE.budget));
+  /** One tick an instruction; inside a run of the engine, as far as it has come. */
+  #timestamp(): bigint {
+    return BigInt(this.#slice === 0 ? this.retired : this.retired + this.#slice - this.#engine.remaining);
   }
 
   // -- running ------------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ export class Engine {
   /** Decoded code was dropped while generated code was running on it. */
   #codeDropped = false;
   #cpu!: Cpu;
+  /** Instructions of the present `run` beyond what generated code was last entered with. */
+  #unfueled = 0;
   #helpers: readonly ((cpu: Cpu, op: OpView) => boolean | void)[];
 
   /** @param heat jumps to a place before its region is compiled; 0 leaves all to the interpreter. */
@@ -121,6 +123,11 @@ export class Engine {
     for (const cpu of this.#cpus) cpu.flushJumps();
   }
 
+  /** Instructions of the present `run` that have not retired yet; exact where a helper or the platform asks. */
+  get remaining(): number {
+    return this.#unfueled + Number(this.#cpu.u64(STATE.budget));
+  }
+
   /** Runs until `maxInstructions` have retired or something stops the context. */
   run(cpu: Cpu, maxInstructions: number): RunResult {
     this.#cpus.add(cpu);
@@ -139,6 +146,7 @@ export class Engine {
       const shadow = cpu.u32(STATE.interruptShadow) !== 0;
       const trap = (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
       const fuel = shadow || trap ? 1 : left;
+      this.#unfueled = left - fuel;
       if (shadow) cpu.setU32(STATE.interruptShadow, 0);
       try {
         const ip = cpu.rip;

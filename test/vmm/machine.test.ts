@@ -370,6 +370,32 @@ describe('running and stopping', () => {
     ran.run(777);
     expect(state(stepped)).toEqual(state(ran));
   });
+  it('the time-stamp counter is retired instructions, in slices of any size and behind STI', () => {
+    const code = `mov ecx, 3000
+      again: rdtsc
+      imul rbx, rbx, 31
+      add rbx, rax
+      sti
+      rdtsc
+      mov r9, rax
+      sti
+      nop
+      rdtsc
+      sub rax, r9
+      add r8, rax
+      dec ecx
+      jnz again
+      hlt`;
+    const state = (slice: number): readonly unknown[] => {
+      const { machine } = run(code);
+      for (let stop = machine.run(slice); stop.reason === 'budget';) stop = machine.run(slice);
+      return [reg(machine, 'rbx'), reg(machine, 'r8'), machine.retired];
+    };
+    const whole = state(1_000_000);
+    expect(whole[1]).toBe(3000n * 4n);
+    expect(state(1)).toEqual(whole);
+    expect(state(997)).toEqual(whole);
+  });
   it('two vCPUs are scheduled alike whatever the slices', () => {
     const code = `${prepare(1)}\n${create(1, 0, 1)}\n spin: inc r12\n jmp spin\n ap: inc r12\n jmp ap`;
     const rip = Number(guestLabels(code).get('ap')!);

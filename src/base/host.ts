@@ -9,11 +9,33 @@ export interface Hasher {
   digest(): Uint8Array;
 }
 
+/** Big-endian numbers of any length. */
+export interface RsaPublicKey {
+  readonly modulus: Uint8Array;
+  readonly exponent: Uint8Array;
+}
+
+/**
+ * Public-key operations: synchronous and deterministic. Every one hashes the message with SHA-384 itself.
+ * Verifying answers `false` for whatever is not a valid signature, malformed keys and signatures included.
+ */
+export interface Signatures {
+  /** Uncompressed point (SEC 1: 0x04, x, y; 97 bytes) of a 48-byte big-endian scalar. @throws CvmError `key-invalid`. */
+  p384PublicKey(privateKey: Uint8Array): Uint8Array;
+  /** ECDSA on P-384 with the nonce of RFC 6979: r then s, 48 bytes each, big-endian. @throws CvmError `key-invalid`. */
+  p384Sign(privateKey: Uint8Array, message: Uint8Array): Uint8Array;
+  /** `publicKey` and `signature` in the forms above. */
+  p384Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
+  /** RSASSA-PSS (RFC 8017 §8.1.2), MGF1 on SHA-384. */
+  rsaPssVerify(key: RsaPublicKey, message: Uint8Array, signature: Uint8Array, saltLength: number): boolean;
+}
+
 /** Synchronous, deterministic hashing. `sha256` and `sha384` hash the concatenation of their chunks. */
 export interface Crypto {
   sha256(...chunks: Uint8Array[]): Uint8Array;
   sha384(...chunks: Uint8Array[]): Uint8Array;
   createHash(algorithm: HashAlgorithm): Hasher;
+  readonly signatures: Signatures;
 }
 
 /** Reading files by path or URI. Rejects with a `CvmError` (`file-not-found`, `file-too-large`, …). */

@@ -1,10 +1,11 @@
 /** The Node.js side of `host.ts`. Imported by `extension/`, `cli/` and tests only. */
-import { createHash } from 'node:crypto';
-import type { Hash } from 'node:crypto';
+import { constants, createHash, createPublicKey, verify } from 'node:crypto';
+import type { Hash, JsonWebKey } from 'node:crypto';
 import { open, readdir, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { CvmError } from './errors.ts';
-import type { Crypto, FileAccess, Hasher, Host } from './host.ts';
+import type { Crypto, FileAccess, Hasher, Host, Signatures } from './host.ts';
+import { portableSignatures } from './signatures.ts';
 
 const hash = (algorithm: string, chunks: Uint8Array[]): Uint8Array => {
   const hasher = createHash(algorithm);
@@ -18,10 +19,43 @@ const wrap = (hash: Hash): Hasher => ({
   digest: () => new Uint8Array(hash.digest()),
 });
 
+const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
+
+/** OpenSSL's answer to a verification; it throws where a key is malformed. */
+function verified(key: JsonWebKey, message: Uint8Array, signature: Uint8Array, options: object): boolean {
+  try {
+    const publicKey = createPublicKey({ key, format: 'jwk' });
+    return verify('sha384', message, { key: publicKey, ...options }, signature);
+  } catch {
+    return false;
+  }
+}
+
+/** Verifying is OpenSSL's; signing is not, because node:crypto draws its nonces at random. */
+const nodeSignatures: Signatures = {
+  ...portableSignatures,
+  p384Verify(publicKey, message, signature) {
+    if (publicKey.length !== 97 || publicKey[0] !== 4) return false;
+    const x = base64url(publicKey.subarray(1, 49));
+    const y = base64url(publicKey.subarray(49));
+    return verified({ kty: 'EC', crv: 'P-384', x, y }, message, signature, { dsaEncoding: 'ieee-p1363' });
+  },
+  rsaPssVerify(key, message, signature, saltLength) {
+    // OpenSSL also takes a signature without its leading zero bytes, which RFC 8017 does not.
+    const first = key.modulus.findIndex((byte) => byte !== 0);
+    if (first < 0 || signature.length !== key.modulus.length - first) return false;
+    const n = base64url(key.modulus);
+    const e = base64url(key.exponent);
+    const padding = constants.RSA_PKCS1_PSS_PADDING;
+    return verified({ kty: 'RSA', n, e }, message, signature, { padding, saltLength });
+  },
+};
+
 export const nodeCrypto: Crypto = {
   sha256: (...chunks) => hash('sha256', chunks),
   sha384: (...chunks) => hash('sha384', chunks),
   createHash: (algorithm) => wrap(createHash(algorithm)),
+  signatures: nodeSignatures,
 };
 
 const toPath = (path: string): string => (path.startsWith('file:') ? fileURLToPath(path) : path);

@@ -3,6 +3,7 @@
  * and the machine's must not be.
  */
 import type { Crypto, HashAlgorithm, Hasher } from '../base/index.ts';
+import { portableSignatures } from '../base/signatures.ts';
 
 /** The first 80 primes: the constants of both hashes are bits of their roots. */
 const PRIMES: readonly bigint[] = (() => {
@@ -213,4 +214,5 @@ export const webCrypto: Crypto = {
   sha256: (...chunks) => whole('sha256', chunks),
   sha384: (...chunks) => whole('sha384', chunks),
   createHash: (algorithm) => new StreamHasher(ALGORITHMS[algorithm]),
+  signatures: portableSignatures,
 };

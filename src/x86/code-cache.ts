@@ -4,7 +4,7 @@
  */
 import { NotImplemented } from '../base/index.ts';
 import { decode } from './decode/index.ts';
-import { HANDLER, caseKey } from './interpreter.ts';
+import { HANDLER, caseKey } from './handlers.ts';
 import { FS, GS, MODE, ZERO } from './layout.ts';
 import type { Mode } from './layout.ts';
 import { PAGE_SIZE } from './memory.ts';

@@ -13,8 +13,9 @@ import { CaseLowering } from './interpreter-lowering.ts';
 import type { Frame } from './interpreter-lowering.ts';
 import { LocalPool } from './lower.ts';
 import { MICRO_OP } from './microop.ts';
-import type { Form, OperandSize } from './microop.ts';
-import { NORMALIZE_TYPE, REGION_TYPE, normalizeFunction } from './region-compiler.ts';
+import { HANDLER, caseKey } from './handlers.ts';
+import type { Case } from './handlers.ts';
+import { NORMALIZE_TYPE, REGION_TABLE, REGION_TYPE, normalizeFunction } from './region-abi.ts';
 import { IMPORTS } from './runtime-imports.ts';
 import type { ImportName } from './runtime-imports.ts';
 import { EMPTY, FunctionBody, I32, I64, ModuleWriter, OP } from './wasm.ts';
@@ -22,33 +23,6 @@ import { EMPTY, FunctionBody, I32, I64, ModuleWriter, OP } from './wasm.ts';
 /** Why `run` came back. */
 export const REASON = { budget: 0, breakpoint: 1, stop: 2, partial: 3 } as const;
 
-/** Handlers that are not instructions. */
-export const HANDLER = {
-  /** The record of zeros: decode at the rip just jumped to. */
-  resolve: 0,
-  /** A TypeScript helper. */
-  helper: 1,
-  breakpoint: 2,
-  /** Behind the last decoded instruction: goes on at its own rip, retiring nothing. */
-  end: 3,
-  first: 4,
-} as const;
-
-/** A definition for one choice of operands: what a handler number stands for. */
-export interface Case {
-  readonly definition: Definition;
-  readonly form: Form;
-  readonly size: OperandSize;
-  readonly legacy: boolean;
-  readonly condition: number;
-}
-
-/** The name under which the decoder's choice of operands finds its case. */
-export const caseKey = (name: string, form: Form, size: number, legacy: boolean, condition: number): string =>
-  `${name}|${form}|${size}|${legacy ? 1 : 0}|${condition}`;
-
-/** Number of compiled regions that can be alive. */
-export const REGION_TABLE = 8192;
 /** Where the machine memory holds the number of jumps that make a place hot (u32; 0: never). */
 export const HEAT_LIMIT_ADDRESS = 64;
 

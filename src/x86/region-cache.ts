@@ -2,8 +2,8 @@
  * The compiled regions that are alive: which records they are entered at, and which frame they hang
  * on. What is dropped from the code cache is dropped here.
  */
-import type { Case } from './interpreter.ts';
-import { REGION_TABLE } from './interpreter.ts';
+import type { Case } from './handlers.ts';
+import { REGION_TABLE } from './region-abi.ts';
 import { compilable, compileRegion } from './region-compiler.ts';
 import { formRegion } from './region.ts';
 

@@ -3,8 +3,8 @@
  * one page in 64-bit mode: blocks reached from a hot address by direct branches inside the page. It
  * ends where a helper, a breakpoint, another page or code never decoded begins.
  */
-import { HANDLER } from './interpreter.ts';
-import type { Case } from './interpreter.ts';
+import { HANDLER } from './handlers.ts';
+import type { Case } from './handlers.ts';
 import { MICRO_OP } from './microop.ts';
 
 /** A decoded instruction as the region compiler sees it. */

@@ -86,7 +86,7 @@ class PagesTree implements vscode.TreeDataProvider<Node> {
     const { range } = node;
     const item = new vscode.TreeItem(node.value, None);
     const large = pageSize(range.pageSize) === '4K' ? [] : [`${pageSize(range.pageSize)} page`];
-    item.description = [size(pages(range)), ...large, ...permissions(range)].join(' · ');
+    item.description = [bytesText(pages(range)), ...large, ...permissions(range)].join(' · ');
     item.contextValue = 'cvm.field';
     item.tooltip = new vscode.MarkdownString(
       [
@@ -139,12 +139,15 @@ class PagesTree implements vscode.TreeDataProvider<Node> {
 const pages = (range: RmpRange) => (BigInt(range.end) - BigInt(range.start)) / PAGE;
 
 /** `1,024 pages (4 MiB)`. */
-function size(count: bigint): string {
+const size = (count: bigint) =>
+  `${count.toLocaleString('en')} ${count === 1n ? 'page' : 'pages'} (${bytesText(count)})`;
+
+/** Size of so many pages: `4 MiB`. */
+function bytesText(count: bigint): string {
   const bytes = Number(count) * Number(PAGE);
   const [unit, name] =
     bytes >= 2 ** 30 ? [2 ** 30, 'GiB'] : bytes >= 2 ** 20 ? [2 ** 20, 'MiB'] : [2 ** 10, 'KiB'];
-  const amount = (bytes / unit).toLocaleString('en', { maximumFractionDigits: 1 });
-  return `${count.toLocaleString('en')} ${count === 1n ? 'page' : 'pages'} (${amount} ${name})`;
+  return `${(bytes / unit).toLocaleString('en', { maximumFractionDigits: 1 })} ${name}`;
 }
 
 function pageSize(value: number | string): string {

@@ -22,8 +22,9 @@ export function hoverText(image: Image, listing: Listing, line: number): string 
     title(image, header, at),
     MEANINGS[header.type],
     ...details(image, header),
-    ...measurements(image, at),
-    ...contents(image, at),
+    ...(header.type === 'VP_CONTEXT'
+      ? [...contents(image, at), ...measurements(image, at)]
+      : [...measurements(image, at), ...contents(image, at)]),
   ];
   return parts.join('\n\n');
 }

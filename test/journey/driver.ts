@@ -56,6 +56,8 @@ export class Workbench {
 
   /** Saves the screen as `<name>.png` among the test's artefacts. */
   async screenshot(name: string): Promise<void> {
+    // Hovers and toasts fade in; nothing on the screen says when they have.
+    await this.page.waitForTimeout(400);
     await this.page.screenshot({ path: join(this.artifacts, `${name}.png`) });
   }
 

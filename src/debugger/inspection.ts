@@ -6,6 +6,7 @@ import { parseReference, readAt, virtualReference, writeAt } from './addresses.t
 import type { Address } from './addresses.ts';
 import type { Breakpoints } from './breakpoints.ts';
 import { COMMAND_NAMES, runCommand } from './commands.ts';
+import { SilentError } from './dap/connection.ts';
 import type { After, Connection } from './dap/connection.ts';
 import { disassemble } from './disassembly.ts';
 import { evaluateText, formatValue, splitFormat } from './expression/index.ts';
@@ -200,6 +201,11 @@ export class Inspection {
           variablesReference: 0,
         };
     }
+    if (args.context === 'hover' && isSourceWord(text))
+      throw new SilentError(
+        'unknown-name',
+        `'${text}' is a word of the source: write $${text} for the register`,
+      );
     const { expression, format } = splitFormat(text);
     const register = format === '' ? registerNamed(expression) : undefined;
     if (register && register.bits === 128)
@@ -297,6 +303,12 @@ export class Inspection {
     return body;
   }
 }
+
+/** Names under the mouse that are registers beyond doubt; `if`, `id`, `pat`, `al` are more often other things. */
+const PLAIN_REGISTER =
+  /^(r[a-d]x|r[sd]i|r[sb]p|r\d+[dwb]?|rip|rflags|e[a-d]x|e[sd]i|e[sb]p|cr\d|dr\d|efer|[xy]mm\d+)$/i;
+const isSourceWord = (text: string): boolean =>
+  /^[a-z_]\w*$/i.test(text) && registerNamed(text) !== undefined && !PLAIN_REGISTER.test(text);
 
 const threadName = (thread: MachineThread): string =>
   thread.state === 'running' || thread.state === 'runnable'

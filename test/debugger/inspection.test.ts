@@ -232,6 +232,11 @@ describe('disassembly', () => {
 describe('the console and the views', () => {
   it('evaluates for hovers and watches', async () => {
     expect(await evaluate('work', 'hover')).toMatch(/<work>$/);
+    expect(await evaluate('rsp', 'hover')).toMatch(/^0xe000/);
+    // A keyword of Rust, and a flag.
+    await expect(evaluate('if', 'hover')).rejects.toThrow(/write \$if/);
+    expect(await evaluate('$if', 'hover')).toBe('0');
+    expect(await evaluate('if', 'watch')).toBe('0');
     expect(await evaluate('*(u8*)greeting,c', 'watch')).toBe("'h'");
     await expect(
       client.request('evaluate', { expression: 'info registers', context: 'watch', frameId }),

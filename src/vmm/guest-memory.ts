@@ -36,7 +36,7 @@ export class GuestMemory {
   readonly #hooks: MemoryHooks;
   readonly #largePages: boolean;
   readonly #chunks = new Map<number, Chunk>();
-  #regions: Region[] = [];
+  readonly #regions: Region[] = [];
 
   /** @param largePages assign 2 MiB RMP entries where a whole 2 MiB area is private and untouched. */
   constructor(machine: MachineMemory, rmp: Rmp, hooks: MemoryHooks, largePages: boolean) {
@@ -60,23 +60,41 @@ export class GuestMemory {
       );
     if (start + size > 2 ** 52)
       throw new CvmError('memory-range', `memory at ${hex(start)} lies beyond 52 address bits`);
-    const all = [...this.#regions, { start, end: start + size }].sort((a, b) => a.start - b.start);
-    const merged: Region[] = [];
-    for (const region of all) {
-      const last = merged[merged.length - 1];
-      if (last && region.start <= last.end)
-        merged[merged.length - 1] = { start: last.start, end: Math.max(last.end, region.end) };
-      else merged.push(region);
+    const end = start + size;
+    // The regions that overlap or touch the new one become one with it.
+    const first = this.#firstEndingAtOrAfter(start);
+    let last = first;
+    let merged: Region = { start, end };
+    for (; last < this.#regions.length && this.#regions[last]!.start <= end; last++) {
+      const region = this.#regions[last]!;
+      merged = { start: Math.min(merged.start, region.start), end: Math.max(merged.end, region.end) };
     }
-    this.#regions = merged;
+    if (size > 0) this.#regions.splice(first, last - first, merged);
+  }
+
+  /** Index of the first region whose end is not below `gpa`. */
+  #firstEndingAtOrAfter(gpa: number): number {
+    let low = 0;
+    let high = this.#regions.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#regions[middle]!.end < gpa) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+  #regionOf(gpa: number): Region | undefined {
+    let index = this.#firstEndingAtOrAfter(gpa);
+    if (this.#regions[index]?.end === gpa) index++;
+    const region = this.#regions[index];
+    return region && gpa >= region.start ? region : undefined;
   }
 
   isMemory(gpa: number): boolean {
-    for (const region of this.#regions) if (gpa >= region.start && gpa < region.end) return true;
-    return false;
+    return this.#regionOf(gpa) !== undefined;
   }
   #coversLarge(base: number): boolean {
-    return this.#regions.some((region) => base >= region.start && base + LARGE_PAGE <= region.end);
+    return (this.#regionOf(base)?.end ?? 0) >= base + LARGE_PAGE;
   }
 
   #chunk(gpa: number): Chunk {

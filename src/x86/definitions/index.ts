@@ -11,6 +11,7 @@ import { MULTIPLY } from './multiply.ts';
 import { SHIFTS } from './shifts.ts';
 import { SSE_INTEGER } from './sse-integer.ts';
 import { SSE_MOVES } from './sse-moves.ts';
+import { SSE4 } from './sse4.ts';
 
 export const DEFINITIONS: readonly Definition[] = [
   ...MOVES,
@@ -21,4 +22,5 @@ export const DEFINITIONS: readonly Definition[] = [
   ...CONTROL,
   ...SSE_MOVES,
   ...SSE_INTEGER,
+  ...SSE4,
 ];

@@ -9,6 +9,7 @@ import { FAULT_HELPERS } from './faults.ts';
 import { INTEGER_HELPERS } from './integer.ts';
 import { SSE_FLOAT_HELPERS } from './sse-float.ts';
 import { STRING_HELPERS } from './strings.ts';
+import { VECTOR_HELPERS } from './vector.ts';
 
 export const HELPERS: HelperTable = {
   ...SYSTEM_HELPERS,
@@ -16,5 +17,6 @@ export const HELPERS: HelperTable = {
   ...DECIMAL_HELPERS,
   ...INTEGER_HELPERS,
   ...SSE_FLOAT_HELPERS,
+  ...VECTOR_HELPERS,
   ...FAULT_HELPERS,
 };

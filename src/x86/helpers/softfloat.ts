@@ -302,6 +302,16 @@ export class FloatUnit {
     return top;
   }
 
+  /** ROUNDxx: to an integral value; `rounding` of the instruction, PE only if `exact`. */
+  toIntegral(f: Format, x: bigint, rounding: number, exact: boolean): bigint {
+    const a = this.#unpack(f, x);
+    if (a.kind === 'nan') return this.#nan(f, a, a)!;
+    if (a.kind !== 'finite' || a.exponent >= 0) return a.raw;
+    const { value, inexact } = this.#roundShift(a.mantissa, -a.exponent, a.sign, rounding);
+    if (inexact && exact) this.flags |= EXCEPTION.PE;
+    return value === 0n ? signBit(f, a.sign) : this.#pack(f, a.sign, value, 0);
+  }
+
   fromInteger(f: Format, value: bigint): bigint {
     if (value === 0n) return 0n;
     return this.#pack(f, value < 0n ? 1n : 0n, value < 0n ? -value : value, 0);

@@ -115,6 +115,15 @@ const comparison = (op: OpView): Lane => {
   };
 };
 
+/** ROUNDPS and others: immediate 1:0 the rounding, 2 use MXCSR's, 3 no precision exception. */
+const roundToIntegral =
+  (op: OpView): Lane =>
+  (unit, f, _x, y) => {
+    const immediate = Number(op.immediate);
+    const rounding = immediate & 4 ? unit.rounding : immediate & 3;
+    return unit.toIntegral(f, y, rounding, (immediate & 8) === 0);
+  };
+
 /** COMISx (`strict`) and UCOMISx: ZF PF CF = 111 unordered, 000 greater, 001 less, 100 equal. */
 const compareToFlags =
   (f: Format, strict: boolean): Helper =>
@@ -197,6 +206,7 @@ export const SSE_FLOAT_HELPERS: Readonly<Record<string, Helper>> = {
   ...variants('max', () => (unit, f, x, y) => unit.extreme(f, x, y, true)),
   ...variants('sqrt', () => (unit, f, _x, y) => unit.squareRoot(f, y)),
   ...variants('cmp', comparison),
+  ...variants('round', roundToIntegral),
   comiss: compareToFlags(SINGLE, true),
   comisd: compareToFlags(DOUBLE, true),
   ucomiss: compareToFlags(SINGLE, false),

@@ -6,6 +6,7 @@
 import { decode, emptyMicroOp } from '../../../src/x86/decode/index.ts';
 import { UNDEFINED_FLAGS, undefinedForCount } from '../../../src/x86/definitions/undefined-flags.ts';
 import { SSE_FLOAT_HELPERS } from '../../../src/x86/helpers/sse-float.ts';
+import { VECTOR_HELPERS } from '../../../src/x86/helpers/vector.ts';
 import { CODE_PAGE, FLAG, MODE, ZERO } from '../../../src/x86/layout.ts';
 import type { MicroOp } from '../../../src/x86/microop.ts';
 import { generator } from '../decode/random.ts';
@@ -18,6 +19,9 @@ const USER_HELPERS = new Set(
     ' ',
   ),
 );
+
+const isUserHelper = (name: string): boolean =>
+  USER_HELPERS.has(name) || SSE_FLOAT_HELPERS[name] !== undefined || VECTOR_HELPERS[name] !== undefined;
 
 export interface Generator {
   next(): Case;
@@ -118,7 +122,7 @@ export const randomCases = (
     const { bytes, displacementAt } = encoding();
     const data = Uint8Array.from(bytes);
     if (decode(data, 0, data.length, MODES[bits], ENTRY_OFFSET, op) !== 'ok') return undefined;
-    if (op.helper && !USER_HELPERS.has(op.name) && SSE_FLOAT_HELPERS[op.name] === undefined) return undefined;
+    if (op.helper && !isUserHelper(op.name)) return undefined;
     // AMD keeps 66 before near branches; the processor under the test may be Intel's.
     const branch = /^(jcc|jmp|call|ret|loop|jcxz)/.test(op.name);
     if (bits === 64 && branch && data.subarray(0, op.length).includes(0x66)) return undefined;

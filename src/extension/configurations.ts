@@ -31,12 +31,26 @@ export class ConfigurationResolver implements vscode.DebugConfigurationProvider 
     }
     const absolute = (path: unknown) =>
       typeof path === 'string' && folder ? absolutePath(path, folder) : path;
+    const { symbols, sourceMap } = configuration;
     return {
       ...configuration,
       program: absolute(program),
-      ...(Array.isArray(configuration.symbols) ? { symbols: configuration.symbols.map(absolute) } : {}),
+      ...(Array.isArray(symbols) ? { symbols: symbols.map(absolute) } : {}),
+      ...(sourceMap === undefined ? {} : { sourceMap: mapTargets(sourceMap, absolute) }),
     };
   }
+}
+
+/** A source map with its right-hand sides changed; anything else as it is, for the adapter to refuse. */
+function mapTargets(sourceMap: unknown, change: (path: unknown) => unknown): unknown {
+  if (Array.isArray(sourceMap))
+    return sourceMap.map((entry: unknown) =>
+      typeof entry === 'object' && entry !== null && 'to' in entry
+        ? { ...entry, to: change(entry.to) }
+        : entry,
+    );
+  if (typeof sourceMap !== 'object' || sourceMap === null) return sourceMap;
+  return Object.fromEntries(Object.entries(sourceMap).map(([from, to]) => [from, change(to)]));
 }
 
 /** Configurations for the images of the workspace: offered in launch.json and in the debug menu. */
@@ -95,11 +109,16 @@ function portablePath(file: vscode.Uri, folder: vscode.WorkspaceFolder | undefin
   return relative && relative !== file.fsPath ? `\${workspaceFolder}/${relative}` : pathOf(file);
 }
 
+/**
+ * An absolute path, or a URI where the folder is not on this machine's disk: there `${workspaceFolder}` has
+ * become a bare path, which belongs to the folder's file system.
+ */
 function absolutePath(path: string, folder: vscode.WorkspaceFolder): string {
-  if (/^([a-zA-Z]:[\\/]|[\\/]|[a-z][a-z0-9+.-]+:)/.test(path)) {
-    return folder.uri.scheme === 'file' && !/^[a-z][a-z0-9+.-]+:/.test(path)
-      ? vscode.Uri.file(path).fsPath
-      : path;
+  if (/^[a-z][a-z0-9+.-]+:/i.test(path)) return path;
+  const { uri } = folder;
+  if (uri.scheme === 'file') {
+    const rooted = /^([a-z]:)?[\\/]/i.test(path);
+    return rooted ? vscode.Uri.file(path).fsPath : vscode.Uri.joinPath(uri, path).fsPath;
   }
-  return pathOf(vscode.Uri.joinPath(folder.uri, path));
+  return (path.startsWith('/') ? uri.with({ path }) : vscode.Uri.joinPath(uri, path)).toString();
 }

@@ -1,20 +1,11 @@
 /** Debugging the sample guest from its first instruction to its end. In a real VS Code. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFailed } from 'vitest';
 import { root } from '../../scripts/workbench.mjs';
-import { runJourneys, startJourney } from './workspace.ts';
+import { lineOf, runJourneys, startJourney } from './workspace.ts';
 import type { Journey } from './workspace.ts';
 
 const samples = join(root, 'samples');
-
-/** Line (1-based) of a source file of the sample that has this text. */
-function lineOf(file: string, text: string): number {
-  const lines = readFileSync(join(samples, 'mini-svsm/src', file), 'utf8').split('\n');
-  const at = lines.findIndex((line) => line.includes(text));
-  if (at < 0) throw new Error(`${file} has no line with ${text}`);
-  return at + 1;
-}
 
 const journeys = () => {
   let journey: Journey;

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFailed } from 'vitest';
 import { root } from '../../scripts/workbench.mjs';
-import { runJourneys, startJourney } from './workspace.ts';
+import { lineOf, runJourneys, startJourney } from './workspace.ts';
 import type { Journey } from './workspace.ts';
 
 const EXTENSION = 'confidential-guest-debugger.confidential-guest-debugger';
@@ -40,12 +40,17 @@ const journeys = () => {
     await workbench.page.keyboard.press('Escape');
   });
 
-  it('debugs the sample guest to its end', async () => {
+  it('debugs the sample guest, by its source, to its end', async () => {
     failing();
     const { workbench } = journey;
     await workbench.openFile('src/main.rs');
     await workbench.startDebugging();
     await workbench.stoppedIn(/startup_32/);
+    // Paths are URIs here, in the debug information's map as in the breakpoint.
+    await workbench.openFile('src/main.rs');
+    await workbench.toggleBreakpoint(lineOf('main.rs', 'launch::read_launch_parameters()'));
+    await workbench.page.keyboard.press('F5');
+    await workbench.stoppedIn(/svsm_main main\.rs/);
     await workbench.page.keyboard.press('F5');
     const text = await workbench.until(
       'the end',

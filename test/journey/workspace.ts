@@ -1,5 +1,5 @@
 /** A workbench of its own for a journey: packaged extension, fresh profile, a copy of a workspace. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,6 +53,14 @@ async function obstacle(): Promise<string | undefined> {
   } catch (error) {
     return `the workbench could not be installed: ${error instanceof Error ? error.message : String(error)}`;
   }
+}
+
+/** Line (1-based) of a source file of the sample that has this text. */
+export function lineOf(file: string, text: string): number {
+  const lines = readFileSync(join(root, 'samples/mini-svsm/src', file), 'utf8').split('\n');
+  const at = lines.findIndex((line) => line.includes(text));
+  if (at < 0) throw new Error(`${file} has no line with ${text}`);
+  return at + 1;
 }
 
 /** Screens are kept here, as artefacts of continuous integration. */

@@ -5,7 +5,8 @@
 import { CvmError } from '../base/index.ts';
 import { EXIT } from './exit-codes.ts';
 import { HELP } from './help.ts';
-import { list, measure } from './list.ts';
+import { list } from './list.ts';
+import { measure } from './measure.ts';
 import { complain, print, watchPipes } from './output.ts';
 import { run } from './run.ts';
 import { dap, lsp } from './serve.ts';

@@ -15,3 +15,17 @@ export const print = (text: string): void => {
 export const complain = (text: string): void => {
   process.stderr.write(`${text}\n`);
 };
+
+/** Pieces of any number, no faster than the reader takes them. */
+export async function printAll(pieces: Iterable<string>): Promise<void> {
+  let buffer = '';
+  const flush = async (): Promise<void> => {
+    if (!process.stdout.write(buffer)) await new Promise((resolve) => process.stdout.once('drain', resolve));
+    buffer = '';
+  };
+  for (const piece of pieces) {
+    buffer += piece;
+    if (buffer.length > 1 << 16) await flush();
+  }
+  if (buffer !== '') await flush();
+}

@@ -147,8 +147,11 @@ export class Host {
       this.parts.log(from, 'ipi', 'INIT or startup IPI: an SNP vCPU is started by AP creation only');
       return;
     }
-    if (interrupt.mode !== 0 && interrupt.mode !== 1)
-      throw new NotImplemented(`an IPI of delivery mode ${interrupt.mode}`);
+    if (interrupt.mode === 4) throw new NotImplemented('an NMI sent by an IPI');
+    if (interrupt.mode > 1) {
+      this.parts.log(from, 'ipi', `delivery mode ${interrupt.mode} is no IPI: ignored`);
+      return;
+    }
     for (const { threads, index } of this.parts.vcpus) {
       const target = threads[vmpl];
       if (!target || !addressed(interrupt, sender.apicId, index)) continue;

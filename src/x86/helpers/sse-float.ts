@@ -2,9 +2,11 @@
 import type { Cpu } from '../cpu.ts';
 import { GuestException, VECTOR, generalProtection, undefinedOpcode } from '../exceptions.ts';
 import type { Helper } from '../helper.ts';
-import { ARITHMETIC_FLAGS, FLAG, FS, MODE, STATE } from '../layout.ts';
+import { FLAG, FS, MODE, STATE } from '../layout.ts';
 import type { OpView } from '../opview.ts';
 import { requireSse } from '../system/checks.ts';
+import { NATIVE, ordinaryCompare, ordinaryScalar, ordinaryTruncate } from './ordinary-float.ts';
+import type { NativeOperation } from './ordinary-float.ts';
 import { DOUBLE, EXCEPTION, FloatUnit, SINGLE } from './softfloat.ts';
 import type { Format } from './softfloat.ts';
 
@@ -82,10 +84,11 @@ const setLow = (cpu: Cpu, index: number, bits: number, value: bigint): void =>
   writeXmm(cpu, index, ((readXmm(cpu, index) >> BigInt(bits)) << BigInt(bits)) | value);
 
 const scalar =
-  (f: Format, lane: (op: OpView) => Lane): Helper =>
+  (f: Format, lane: (op: OpView) => Lane, native: NativeOperation | undefined): Helper =>
   (cpu, op) => {
     requireSse(cpu);
     const y = source(cpu, op, f.bits / 8);
+    if (native !== undefined && ordinaryScalar(cpu, op, f.bits / 8, y, native)) return;
     const x = BigInt.asUintN(f.bits, readXmm(cpu, op.a));
     compute(
       cpu,
@@ -98,8 +101,8 @@ const scalar =
 const variants = (name: string, lane: (op: OpView) => Lane): Record<string, Helper> => ({
   [`${name}ps`]: packed(SINGLE, lane),
   [`${name}pd`]: packed(DOUBLE, lane),
-  [`${name}ss`]: scalar(SINGLE, lane),
-  [`${name}sd`]: scalar(DOUBLE, lane),
+  [`${name}ss`]: scalar(SINGLE, lane, NATIVE[name]),
+  [`${name}sd`]: scalar(DOUBLE, lane, NATIVE[name]),
 });
 
 /** Predicates of CMPPS and others (immediate bits 2:0). LT, LE and their negations refuse quiet NaNs. */
@@ -124,21 +127,24 @@ const roundToIntegral =
     return unit.toIntegral(f, y, rounding, (immediate & 8) === 0);
   };
 
+const setOrder = (cpu: Cpu, order: number | undefined): void =>
+  cpu.setArithmeticFlags(
+    order === undefined ? FLAG.ZF | FLAG.PF | FLAG.CF : order < 0 ? FLAG.CF : order === 0 ? FLAG.ZF : 0,
+  );
+
 /** COMISx (`strict`) and UCOMISx: ZF PF CF = 111 unordered, 000 greater, 001 less, 100 equal. */
 const compareToFlags =
   (f: Format, strict: boolean): Helper =>
   (cpu, op) => {
     requireSse(cpu);
     const y = source(cpu, op, f.bits / 8);
+    const ordinary = ordinaryCompare(cpu, op, f.bits / 8, y);
+    if (ordinary !== undefined) return setOrder(cpu, ordinary);
     const x = BigInt.asUintN(f.bits, readXmm(cpu, op.a));
     compute(
       cpu,
       (unit) => unit.compare(f, x, y, strict),
-      (order) => {
-        const flags =
-          order === undefined ? FLAG.ZF | FLAG.PF | FLAG.CF : order < 0 ? FLAG.CF : order === 0 ? FLAG.ZF : 0;
-        cpu.changeFlags(ARITHMETIC_FLAGS, flags);
-      },
+      (order) => setOrder(cpu, order),
     );
   };
 
@@ -147,6 +153,9 @@ const toInteger =
   (cpu, op) => {
     requireSse(cpu);
     const x = source(cpu, op, f.bits / 8);
+    const ordinary = truncate ? ordinaryTruncate(cpu, f.bits / 8, x) : undefined;
+    if (ordinary !== undefined)
+      return cpu.writeRegister(op.a, op.size, BigInt.asUintN(op.size * 8, BigInt(ordinary)));
     compute(
       cpu,
       (unit) => unit.toInteger(f, x, op.size * 8, truncate),

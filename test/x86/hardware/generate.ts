@@ -230,6 +230,7 @@ export const randomCases = (
     const flags = (random() & FLAGS_MASK & ~(chance(4) ? 0 : FLAG.DF)) | 0x202;
     // Mostly the default; else any rounding, DAZ, FTZ, sticky flags, sometimes an unmasked exception.
     let mxcsr = 0x1f80;
+    if (chance(2)) mxcsr |= 0x20;
     if (chance(3)) mxcsr |= random() & 0xe07f;
     if (chance(12)) mxcsr &= ~(random() & 0x1f80);
     const xmm = Uint8Array.from({ length: 256 }, () => random() & 255);

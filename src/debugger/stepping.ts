@@ -200,9 +200,13 @@ export class LineStep extends StepPlan {
       return this.intoCall(instruction, stack);
     }
     if (instruction?.flow === 'interrupt') return this.over([next(instruction)], stack);
-    if (instruction && ++this.steps % FAIR_STEPS === 0 && this.othersRun()) {
-      const branch = this.straightEnd(instruction);
-      if (branch !== before) return this.over([branch], 0n);
+    if (instruction && ++this.steps > FAIR_STEPS && this.othersRun()) {
+      const ahead = this.ahead(instruction);
+      if (ahead.length > 0) {
+        this.steps = 0;
+        // The line may wait for another vCPU: everybody runs until this one is a little further.
+        return this.over(ahead, 0n);
+      }
     }
     const result = this.single();
     if (result === 'waiting') return undefined;
@@ -288,17 +292,21 @@ export class LineStep extends StepPlan {
     );
   }
 
-  /** Address of the next instruction that may leave the straight line, within reach. */
-  private straightEnd(from: Instruction): bigint {
+  /** Where execution must come next: the next branch of the line, or the places a direct branch leads to. */
+  private ahead(from: Instruction): bigint[] {
+    if (from.flow === 'branch' || from.flow === 'conditional')
+      return from.target === undefined ? [] : [...new Set([next(from), from.target])];
+    if (from.flow !== 'next') return [];
     const { machine } = this.ground.execution;
     const { bytes, readable } = machine.readVirtual(this.thread, from.address, STRAIGHT);
     const code = decode(bytes.subarray(0, readable), from.address, codeBits(this.thread.cpu), STRAIGHT);
     const { line } = this;
     for (const instruction of code) {
       const inside = line && instruction.address >= line.range[0] && instruction.address < line.range[1];
-      if (instruction.flow !== 'next' || !inside) return instruction.address;
+      if (instruction.address !== from.address && (instruction.flow !== 'next' || !inside))
+        return [instruction.address];
     }
-    return from.address;
+    return [];
   }
 }
 

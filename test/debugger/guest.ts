@@ -14,6 +14,9 @@ const CODE = 0x1_0000;
 /** Below the code; grows down. */
 const STACK_TOP = 0xe000n;
 const GHCB = 0x8000;
+const AP_VMSA = 0x9000;
+/** In the middle of the loaded stack pages. */
+const AP_STACK_TOP = 0xc000n;
 /** Guest memory below 2 MiB as shared pages: the second 2 MiB of virtual memory. */
 export const SHARED = 0x20_0000;
 
@@ -49,6 +52,7 @@ port_out:                         ; EAX to port R8D, size bit in R9D, by the GHC
   or r8, r9
   mov [rbx+0x398], r8
   mov qword [rbx+0x3a0], 0
+_valid:
   mov rax, 0x8000000000000000
   mov [rbx+0x3f0], rax
   mov rax, 0x001c000000000000
@@ -78,6 +82,19 @@ debug_exit:
   mov r9d, 0x40
   call port_out
   hlt
+start_ap:                         ; vCPU 1 from the save area at ${AP_VMSA}
+  mov rax, ${AP_VMSA}
+  xor ecx, ecx
+  mov edx, 0x10001                ; VMSA, seen from VMPL1
+  rmpadjust
+  mov rbx, ${SHARED + GHCB}
+  mov qword [rbx+0x1f8], 1        ; SEV features
+  mov rax, 0x80000013
+  mov [rbx+0x390], rax
+  mov rax, 0x100000001            ; APIC id 1, VMPL0, create
+  mov [rbx+0x398], rax
+  mov qword [rbx+0x3a0], ${AP_VMSA}
+  jmp _valid
 request_termination:              ; reason set 3, code EDI
   mov ecx, 0xc0010130
   mov eax, edi
@@ -97,7 +114,7 @@ const put = (page: DataView, rows: readonly (readonly [offset: number, value: bi
 };
 
 /** 64-bit mode, ring 0, paging on, interrupts off, no IDT (APM vol. 2, table B-4 for the offsets). */
-function vmsa(entry: bigint): Uint8Array {
+function vmsa(entry: bigint, stack: bigint): Uint8Array {
   const page = new DataView(new ArrayBuffer(4096));
   for (const at of [0x00, 0x20, 0x30, 0x40, 0x50]) {
     page.setUint16(at, 0x10, true);
@@ -116,7 +133,7 @@ function vmsa(entry: bigint): Uint8Array {
     [0x168, 0xffff_0ff0n],
     [0x170, 2n],
     [0x178, entry],
-    [0x1d8, STACK_TOP],
+    [0x1d8, stack],
     [0x268, 0x0007_0406_0007_0406n],
     [0x3b0, 1n],
     [0x3e8, 1n],
@@ -133,8 +150,11 @@ function pageTable(...entries: bigint[]): Uint8Array {
   return new Uint8Array(page.buffer);
 }
 
-/** Labels that begin with `_` are local. @param entry a label; execution starts there. */
-export function testGuest(text: string, entry = 'start'): TestGuest {
+/**
+ * Execution starts at `start`; `ap`, if there is such a label, is where `start_ap` starts vCPU 1. Labels that
+ * begin with `_` are local. A line with the comment "(same line)" belongs to the one before.
+ */
+export function testGuest(text: string): TestGuest {
   const lines = text.split('\n');
   // A label before every line tells where its code lies.
   const marked = lines.map((line, index) => `line_${index + 1}: \n${line}`).join('\n');
@@ -149,7 +169,8 @@ export function testGuest(text: string, entry = 'start'): TestGuest {
     builder.page(BigInt(page), SNP);
   for (let at = 0; at < bytes.length; at += 4096)
     builder.page(BigInt(CODE + at), SNP, bytes.subarray(at, at + 4096));
-  const igvm = builder.vpContext(0xffff_ffff_f000n, SNP, vmsa(labels.get(entry)!)).build();
+  if (labels.has('ap')) builder.page(BigInt(AP_VMSA), SNP, vmsa(labels.get('ap')!, AP_STACK_TOP));
+  const igvm = builder.vpContext(0xffff_ffff_f000n, SNP, vmsa(labels.get('start')!, STACK_TOP)).build();
 
   const names = [...labels].filter(([name]) => !/^(line)?_/.test(name));
   const rows = lines
@@ -158,6 +179,7 @@ export function testGuest(text: string, entry = 'start'): TestGuest {
       address: labels.get(`line_${index + 1}`)!,
       file: line.endsWith('(inlined)') ? 2 : 1,
     }))
+    .filter(({ line }) => !lines[line - 1]!.endsWith('(same line)'))
     .filter(({ address }, index, all) => (all[index + 1]?.address ?? address + 1n) > address);
   const end = BigInt(CODE + bytes.length);
   const line = (marker: string): number => {

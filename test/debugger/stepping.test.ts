@@ -221,6 +221,63 @@ start:
   });
 });
 
+describe('with two vCPUs', () => {
+  const two = testGuest(`
+start:
+  call ghcb_setup
+  call start_ap                   ; starts the other
+  mov r12, 1                      ; both run
+_wait:
+  cmp dword [rip+flag], 1         ; waits for the other
+  jne _wait                       ; (same line)
+  nop                             ; went on
+  cli
+  hlt
+ap:
+  mov ecx, 5000                   ; begins
+_delay:
+  dec ecx                         ; delays
+  jnz _delay
+  mov dword [rip+flag], 1         ; sets the flag
+  cli
+  hlt
+flag:
+  dd 0
+${RUNTIME}`);
+  const lineOf = async (threadId: number): Promise<string> =>
+    two.text.split('\n')[(await client.top(threadId)).line - 1]!.replace(/^.*; /, '');
+  const at = (marker: string) =>
+    client.request('setBreakpoints', { source, breakpoints: [{ line: two.line(marker) }] });
+
+  it('a line that waits for the other vCPU comes to its end', async () => {
+    await launched(two, { vcpus: 2 });
+    await client.event('stopped');
+    await at('waits for the other');
+    await client.request('continue', thread);
+    await client.event('stopped');
+    await client.request('setBreakpoints', { source, breakpoints: [] });
+    await client.request('next', thread);
+    expect(await client.event('stopped')).toMatchObject({ reason: 'step', threadId: 1 });
+    expect(await lineOf(1)).toBe('went on');
+  });
+
+  it('each is stepped by itself', async () => {
+    await launched(two, { vcpus: 2 });
+    await client.event('stopped');
+    await at('begins');
+    await client.request('continue', thread);
+    const { threadId } = await client.event('stopped');
+    const { threads } = await client.request('threads');
+    expect(threads.find(({ id }) => id === threadId)!.name).toBe('vCPU 1 · VMPL0');
+    await client.request('setBreakpoints', { source, breakpoints: [] });
+    const waiting = await lineOf(1);
+    await client.request('next', { threadId: threadId! });
+    expect(await client.event('stopped')).toMatchObject({ reason: 'step', threadId });
+    expect(await lineOf(threadId!)).toBe('delays');
+    expect(await lineOf(1)).toBe(waiting);
+  });
+});
+
 describe('steps by instruction', () => {
   it('goes in, and over', async () => {
     await launched(G);

@@ -7,13 +7,19 @@ export interface SourceMapEntry {
 /** Ordered: the first entry whose prefix matches wins. */
 export type SourceMap = readonly SourceMapEntry[];
 
-const isAbsolute = (path: string): boolean => path.startsWith('/') || /^[A-Za-z]:[\\/]/.test(path);
+/** Scheme and authority of a URI: where a workspace is not on a disk, the user's paths are URIs. */
+const URI_ROOT = /^[A-Za-z][A-Za-z0-9+.-]+:\/\/[^/]*/;
+
+const isAbsolute = (path: string): boolean =>
+  path.startsWith('/') || /^[A-Za-z]:[\\/]/.test(path) || URI_ROOT.test(path);
 
 /**
  * Removes `.`, `..` and doubled separators; backslashes become `/` in paths of Windows shape (drive letter,
- * or no `/` at all), and the drive letter is lower-cased.
+ * or no `/` at all), and the drive letter is lower-cased. Scheme and authority of a URI stay as they are.
  */
 export function normalizePath(path: string): string {
+  const uri = URI_ROOT.exec(path)?.[0];
+  if (uri !== undefined) return uri + normalizePath(path.slice(uri.length));
   const windows = /^[A-Za-z]:[\\/]/.test(path) || path.startsWith('\\\\');
   let text = windows || !path.includes('/') ? path.replaceAll('\\', '/') : path;
   if (windows && text[1] === ':') text = text[0]!.toLowerCase() + text.slice(1);

@@ -14,6 +14,7 @@ describe('paths', () => {
     ['/odd\\name/x.c', '/odd\\name/x.c'],
     ['/', '/'],
     ['', ''],
+    ['vscode-vfs://github/o/r/./src//../src/a.rs', 'vscode-vfs://github/o/r/src/a.rs'],
   ])('normalises %s to %s', (path, expected) => expect(normalizePath(path)).toBe(expected));
 
   it('joins relative names to the directory they were compiled in', () => {
@@ -38,6 +39,9 @@ describe('paths', () => {
     expect(unmapSource(map, '/home/me/svsm/kernel/a.rs')).toBe('/src/svsm/kernel/a.rs');
     expect(mapSource([{ from: '/build', to: '/' }], '/build/x.c')).toBe('/x.c');
     expect(mapSource([{ from: '/build', to: 'C:\\work' }], '/build/x.c')).toBe('c:/work/x.c');
+    const web = [{ from: '/build', to: 'vscode-vfs://github/o/r' }];
+    expect(mapSource(web, '/build/x.c')).toBe('vscode-vfs://github/o/r/x.c');
+    expect(unmapSource(web, 'vscode-vfs://github/o/r/x.c')).toBe('/build/x.c');
   });
 
   const paths = [

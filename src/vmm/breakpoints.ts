@@ -1,8 +1,7 @@
 /** Breakpoints by linear address, for all threads or some; the engine knows addresses only. */
 import { CS, MODE } from '../x86/index.ts';
 import type { BreakpointSet } from '../x86/index.ts';
-import type { Breakpoint } from './machine.ts';
-import type { Thread } from './thread.ts';
+import type { Breakpoint, MachineThread } from './machine.ts';
 
 export class Breakpoints {
   readonly #engine: BreakpointSet;
@@ -31,7 +30,7 @@ export class Breakpoints {
   }
 
   /** One is set for this thread at its current instruction. */
-  hits(thread: Thread): boolean {
+  hits(thread: MachineThread): boolean {
     if (this.#list.length === 0) return false;
     const { cpu } = thread;
     const linear = cpu.mode === MODE.code64 ? cpu.rip : (cpu.segmentBase(CS) + cpu.rip) & 0xffff_ffffn;

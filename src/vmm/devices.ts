@@ -1,4 +1,4 @@
-/** The devices of the machine: port I/O only. Nothing here needs time; a 16550 transmits at once. */
+/** The devices every machine has: port I/O only. Nothing here needs time; a 16550 transmits at once. */
 import { NotImplemented, hex } from '../base/index.ts';
 
 export interface PortDevice {
@@ -16,9 +16,17 @@ const MCR_LOOP = 0x10;
 /** CTS, DSR and DCD asserted, as QEMU's serial device without a modem. */
 const MSR_CONNECTED = 0xb0;
 
-/** Polled UART: every byte is sent at once, interrupts are never raised. */
+const IER = { received: 1, transmitterEmpty: 2 } as const;
+const IIR = { none: 1, transmitterEmpty: 2, received: 4 } as const;
+/** OUT2 gates the interrupt line on a PC. */
+const MCR_OUT2 = 8;
+
+/** Every byte is sent at once: the transmitter is always empty. */
 export class Serial16550 implements PortDevice {
   readonly #transmit: (byte: number) => void;
+  readonly #interrupt: (level: boolean) => void;
+  /** The transmitter-empty interrupt was raised and neither read from IIR nor answered by a byte. */
+  #empty = false;
   readonly #received: number[] = [];
   #ier = 0;
   #lcr = 0;
@@ -27,24 +35,46 @@ export class Serial16550 implements PortDevice {
   #scratch = 0;
   #divisor = 12;
 
-  constructor(transmit: (byte: number) => void) {
+  /** @param interrupt its interrupt line. */
+  constructor(transmit: (byte: number) => void, interrupt: (level: boolean) => void = () => {}) {
     this.#transmit = transmit;
+    this.#interrupt = interrupt;
   }
 
   receive(bytes: Uint8Array): void {
     for (const byte of bytes) this.#received.push(byte);
+    this.#update();
+  }
+
+  /** Interrupt identification, by priority. */
+  get #pending(): number {
+    if ((this.#ier & IER.received) !== 0 && this.#received.length > 0) return IIR.received;
+    if ((this.#ier & IER.transmitterEmpty) !== 0 && this.#empty) return IIR.transmitterEmpty;
+    return IIR.none;
+  }
+  #update(): void {
+    this.#interrupt(this.#pending !== IIR.none && (this.#mcr & MCR_OUT2) !== 0);
   }
 
   read(offset: number, _size: number): number {
+    const value = this.#register(offset);
+    if (offset === REGISTER.data || offset === REGISTER.iir) this.#update();
+    return value;
+  }
+
+  #register(offset: number): number {
     const latch = (this.#lcr & LCR_DLAB) !== 0;
     switch (offset) {
       case REGISTER.data:
         return latch ? this.#divisor & 0xff : (this.#received.shift() ?? 0);
       case REGISTER.ier:
         return latch ? this.#divisor >> 8 : this.#ier;
-      case REGISTER.iir:
-        // No interrupt pending; bits 7:6 say that FIFOs are on.
-        return 1 | (this.#fcr & 1 ? 0xc0 : 0);
+      case REGISTER.iir: {
+        const pending = this.#pending;
+        if (pending === IIR.transmitterEmpty) this.#empty = false;
+        // Bits 7:6 say that FIFOs are on.
+        return pending | (this.#fcr & 1 ? 0xc0 : 0);
+      }
       case REGISTER.lcr:
         return this.#lcr;
       case REGISTER.mcr:
@@ -61,17 +91,27 @@ export class Serial16550 implements PortDevice {
   }
 
   write(offset: number, _size: number, value: number): void {
-    const byte = value & 0xff;
+    this.#write(offset, value & 0xff);
+    this.#update();
+  }
+
+  #write(offset: number, byte: number): void {
     const latch = (this.#lcr & LCR_DLAB) !== 0;
     switch (offset) {
       case REGISTER.data:
         if (latch) this.#divisor = (this.#divisor & 0xff00) | byte;
-        else if (this.#mcr & MCR_LOOP) this.#received.push(byte);
-        else this.#transmit(byte);
+        else {
+          if (this.#mcr & MCR_LOOP) this.#received.push(byte);
+          else this.#transmit(byte);
+          this.#empty = true;
+        }
         return;
       case REGISTER.ier:
         if (latch) this.#divisor = (this.#divisor & 0xff) | (byte << 8);
-        else this.#ier = byte & 0x0f;
+        else {
+          if ((byte & ~this.#ier & IER.transmitterEmpty) !== 0) this.#empty = true;
+          this.#ier = byte & 0x0f;
+        }
         return;
       case REGISTER.iir:
         this.#fcr = byte;
@@ -113,20 +153,37 @@ export interface PortEvents {
   onExit(value: number): void;
   /** A port with no device; at most once for each port and direction. */
   onUnclaimed(text: string): void;
+  /** The interrupt line of the 16550 at a port. */
+  onInterrupt?(port: number, level: boolean): void;
+}
+
+/** Ports and who answers them; offsets count from `base`. */
+export interface PortClaim {
+  readonly base: number;
+  readonly size: number;
+  readonly device: PortDevice;
 }
 
 /** The port space. A port without a device reads as ones and swallows writes, as on an ISA bus. */
 export class PortBus {
   readonly #serial = new Map<number, Serial16550>();
-  readonly #claims: readonly { base: number; size: number; device: PortDevice }[];
+  readonly #claims: readonly PortClaim[];
   readonly #events: PortEvents;
   readonly #reported = new Set<string>();
 
-  constructor(events: PortEvents) {
+  /** @param more devices beside those every machine has. */
+  constructor(events: PortEvents, more: readonly PortClaim[] = []) {
     this.#events = events;
     for (const port of SERIAL_PORTS)
-      this.#serial.set(port, new Serial16550((byte) => events.onConsole(port, byte)));
+      this.#serial.set(
+        port,
+        new Serial16550(
+          (byte) => events.onConsole(port, byte),
+          (level) => events.onInterrupt?.(port, level),
+        ),
+      );
     this.#claims = [
+      ...more,
       ...[...this.#serial].map(([base, device]) => ({ base, size: 8, device })),
       { base: ECHO_PORT, size: 4, device: new EchoDevice() },
       {

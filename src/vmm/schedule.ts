@@ -1,21 +1,26 @@
 /** The fixed schedule: vCPUs take turns of a fixed number of retired instructions. */
-import type { Thread, Vcpu } from './thread.ts';
 
 /** Instructions a vCPU runs before the next one's turn. */
 const QUANTUM = 20_000;
 
-export class Schedule {
-  readonly #vcpus: readonly Vcpu[];
+/** What takes turns. */
+export interface Scheduled {
+  scheduled: boolean;
+  readonly runnable: boolean;
+}
+
+export class Schedule<V extends Scheduled> {
+  readonly #vcpus: readonly V[];
   #turn = 0;
   #left = QUANTUM;
 
-  constructor(vcpus: readonly Vcpu[]) {
+  constructor(vcpus: readonly V[]) {
     this.#vcpus = vcpus;
     vcpus[0]!.scheduled = true;
   }
 
   /** The vCPU whose turn it is; the next one that can run if it cannot; undefined if none can. */
-  pick(): Vcpu | undefined {
+  pick(): V | undefined {
     if (this.#left <= 0) this.#rotate();
     for (let i = 0; i < this.#vcpus.length; i++) {
       const vcpu = this.#vcpus[this.#turn]!;
@@ -26,7 +31,7 @@ export class Schedule {
   }
 
   /** How far a thread may run in one go before anything has to be looked at again. */
-  slice(thread: Thread, limit: number): number {
+  slice(thread: { readonly awaitsWindow: boolean }, limit: number): number {
     return thread.awaitsWindow ? 1 : Math.min(limit, this.#left);
   }
 

@@ -36,8 +36,9 @@ const MAX_VCPUS = 64;
 const FRUITLESS_LIMIT = 100_000;
 /** Restricted injection is advertised: the guest gets #HV (GHCB features 0, 1, 2, 5). */
 const DEFAULT_FEATURES = 0x27n;
-/** Machine memory beside guest frames: contexts, decoded code, the second frame of shared pages. */
-const OVERHEAD = 384 << 20;
+/** Machine memory beside guest frames, of which a page has one: decoded code, and a vCPU's contexts. */
+const OVERHEAD = 64 << 20;
+const OVERHEAD_PER_VCPU = 1 << 20;
 const ROUND = 64 << 20;
 
 export class SnpMachine implements Machine {
@@ -58,7 +59,7 @@ export class SnpMachine implements Machine {
   readonly #log: EventLog;
   readonly #around: SnpSurroundings;
   readonly #breakpoints: Breakpoints;
-  readonly #schedule: Schedule;
+  readonly #schedule: Schedule<Vcpu>;
   #current: Thread;
   /** Instructions the present `engine.run` was given; 0 between runs. */
   #slice = 0;
@@ -79,7 +80,9 @@ export class SnpMachine implements Machine {
     const random = new RandomSource(seed);
     this.#log = new EventLog(options.onEvent);
     this.#console = new ConsoleBuffer(options.onConsole);
-    this.#memory = new MachineMemory(Math.ceil((size + OVERHEAD) / ROUND) * ROUND);
+    this.#memory = new MachineMemory(
+      Math.ceil((size + OVERHEAD + vcpus * OVERHEAD_PER_VCPU) / ROUND) * ROUND,
+    );
     this.#engine = new Engine(this.#memory);
     this.#breakpoints = new Breakpoints(this.#engine.breakpoints);
     const flushTranslations = (): void => {

@@ -9,6 +9,7 @@ import { KIND, LOCKABLE, UD, parseEntry, parsePrefixed } from './entry.ts';
 import type { Entry, OperandSpec } from './entry.ts';
 import { ESCAPE_38, ESCAPE_3A } from './map-escapes.ts';
 import { MOVSXD, NOP, PAUSE, PRIMARY } from './map-primary.ts';
+import { VEX_GENERAL_38, VEX_GENERAL_3A } from './map-vex.ts';
 import { GROUP7_MEMORY, GROUP7_REGISTER, SECONDARY } from './map-secondary.ts';
 import { x87Entry } from './x87.ts';
 
@@ -275,29 +276,46 @@ class Decoder {
     return entry.prefixed === undefined ? entry : entry.prefixed[column]!;
   }
 
-  /** VEX (C4, C5) and EVEX (62): only the shape, for the length; the byte after the prefix is in `modrm`. */
+  /**
+   * VEX (C4, C5) and EVEX (62), whose first payload byte is in `modrm`: instructions on general
+   * registers in full, the others only in shape, for their length.
+   */
   #vector(operandPrefix: boolean): Entry {
     if (this.#op.lock || this.#op.rep !== 0 || operandPrefix || this.#rex !== 0) return UD;
     const first = this.#modrm;
+    const evex = this.#opcode === 0x62;
     let map = 1;
+    let last = first;
     if (this.#opcode === 0xc4) {
       map = first & 0x1f;
-      this.#byte();
-    } else if (this.#opcode === 0x62) {
+      last = this.#byte();
+    } else if (evex) {
       map = first & 7;
-      const second = this.#byte();
+      last = this.#byte();
       this.#byte();
-      if ((first & 8) !== 0 || (second & 4) === 0) return UD;
+      if ((first & 8) !== 0 || (last & 4) === 0) return UD;
     }
-    const evex = this.#opcode === 0x62;
     if (map === 0 || map === 4 || map === 7 || (!evex && map > 3)) return UD;
     const opcode = this.#byte();
+    if (!evex && map > 1) {
+      const general = (map === 2 ? VEX_GENERAL_38 : VEX_GENERAL_3A)[opcode];
+      if (general !== undefined) return this.#vexGeneral(general, first, last, map);
+    }
     if (map === 1 && opcode === 0x77) return evex ? UD : VZEROUPPER;
-    const immediate =
-      map === 3 ||
-      (map === 1 &&
-        ((opcode >= 0x70 && opcode <= 0x73) || opcode === 0xc2 || (opcode >= 0xc4 && opcode <= 0xc6)));
+    const wholeMap = map === 3;
+    const some = (opcode >= 0x70 && opcode <= 0x73) || opcode === 0xc2 || (opcode >= 0xc4 && opcode <= 0xc6);
+    const immediate = wholeMap || (map === 1 && some);
     return this.#withModrm(immediate ? UNIMPLEMENTED_VECTOR_IMM : UNIMPLEMENTED_VECTOR, 0);
+  }
+
+  #vexGeneral(entry: Entry, first: number, last: number, map: number): Entry {
+    const mode64 = this.#mode === MODE.code64;
+    // R, X, B are inverted; outside 64-bit mode only eight registers and 32 bits exist.
+    if (mode64) this.#rex = 0x40 | ((last >> 4) & 8) | ((~first >> 5) & 7);
+    const register = (~last >> 3) & (mode64 ? 15 : 7);
+    if ((last & 4) !== 0 || (map === 3 && ((last >> 3) & 15) !== 15)) return UD;
+    this.#op.condition = register;
+    return this.#withModrm(entry, last & 3);
   }
 
   // -- operands -------------------------------------------------------------------------------------

@@ -46,6 +46,13 @@ export const UNDEFINED_FLAGS: Readonly<Record<string, number>> = {
   // Bit scans: all but ZF (CF, OF, AF cleared; SF and PF of the source).
   bsf: CF | OF | SF | AF | PF,
   bsr: CF | OF | SF | AF | PF,
+  // BMI: AF and PF, and SF of BEXTR (cleared, SF of the result).
+  andn: AF | PF,
+  bextr: AF | PF | SF,
+  blsi: AF | PF,
+  blsmsk: AF | PF,
+  blsr: AF | PF,
+  bzhi: AF | PF,
   // Counts: OF, SF, AF, PF (OF and AF cleared; SF and PF of the result).
   tzcnt: OF | SF | AF | PF,
   lzcnt: OF | SF | AF | PF,

@@ -4,6 +4,7 @@
  */
 import type { HelperTable } from '../helper.ts';
 import { SYSTEM_HELPERS } from '../system/index.ts';
+import { BMI_HELPERS } from './bmi.ts';
 import { DECIMAL_HELPERS } from './decimal.ts';
 import { FAULT_HELPERS } from './faults.ts';
 import { INTEGER_HELPERS } from './integer.ts';
@@ -18,5 +19,6 @@ export const HELPERS: HelperTable = {
   ...INTEGER_HELPERS,
   ...SSE_FLOAT_HELPERS,
   ...VECTOR_HELPERS,
+  ...BMI_HELPERS,
   ...FAULT_HELPERS,
 };

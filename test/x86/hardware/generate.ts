@@ -5,6 +5,7 @@
  */
 import { decode, emptyMicroOp } from '../../../src/x86/decode/index.ts';
 import { UNDEFINED_FLAGS, undefinedForCount } from '../../../src/x86/definitions/undefined-flags.ts';
+import { BMI_HELPERS } from '../../../src/x86/helpers/bmi.ts';
 import { SSE_FLOAT_HELPERS } from '../../../src/x86/helpers/sse-float.ts';
 import { VECTOR_HELPERS } from '../../../src/x86/helpers/vector.ts';
 import { CODE_PAGE, FLAG, MODE, ZERO } from '../../../src/x86/layout.ts';
@@ -21,7 +22,10 @@ const USER_HELPERS = new Set(
 );
 
 const isUserHelper = (name: string): boolean =>
-  USER_HELPERS.has(name) || SSE_FLOAT_HELPERS[name] !== undefined || VECTOR_HELPERS[name] !== undefined;
+  USER_HELPERS.has(name) ||
+  SSE_FLOAT_HELPERS[name] !== undefined ||
+  VECTOR_HELPERS[name] !== undefined ||
+  BMI_HELPERS[name] !== undefined;
 
 export interface Generator {
   next(): Case;
@@ -72,10 +76,19 @@ export const randomCases = (
     if (chance(12)) bytes.push(0xf0);
     if (chance(20)) bytes.push(pick([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]));
     if (bits === 64 && chance(2)) bytes.push(0x40 | (random() & 15));
-    const map = random() % 8;
+    const vex = chance(24);
+    if (vex) {
+      // VEX on general registers: maps 38 and 3A, mostly without L.
+      bytes.length = 0;
+      const highMap = chance(6) ? 3 : 2;
+      bytes.push(0xc4, (bits === 64 ? random() & 0xe0 : 0xe0) | highMap);
+      bytes.push((random() & 0xfb) | (highMap === 3 ? 0x78 : 0) | (chance(20) ? 4 : 0));
+      bytes.push(highMap === 3 ? 0xf0 : pick([0xf2, 0xf3, 0xf5, 0xf6, 0xf7]));
+    }
+    const map = vex ? -1 : random() % 8;
     if (map >= 4) bytes.push(0x0f);
     if (map === 7) bytes.push(pick([0x38, 0x3a]));
-    bytes.push(random() & 255);
+    if (!vex) bytes.push(random() & 255);
     // ModRM with every mode, memory more often than not.
     const modrm = random() & 255;
     bytes.push(modrm);

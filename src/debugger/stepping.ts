@@ -173,6 +173,10 @@ const next = (instruction: Instruction): bigint =>
 
 /** Instructions of one line that are stepped one by one before other vCPUs get their turn. */
 const FAIR_STEPS = 256;
+/** Instructions of one line after which its end is run to at full speed. */
+const SLOW_STEPS = 1500;
+/** A function with more rows than this in its line table is stepped slowly. */
+const MAX_ROWS = 2000;
 /** Bytes looked at for the end of a straight piece of code. */
 const STRAIGHT = 512;
 
@@ -182,6 +186,7 @@ export class LineStep extends StepPlan {
   private line: LineInfo | undefined;
   private functionStart: bigint | undefined;
   private steps = 0;
+  private slowSteps = 0;
 
   constructor(ground: Ground, thread: MachineThread, kind: 'in' | 'over') {
     super(ground, thread);
@@ -200,6 +205,11 @@ export class LineStep extends StepPlan {
       return this.intoCall(instruction, stack);
     }
     if (instruction?.flow === 'interrupt') return this.over([next(instruction)], stack);
+    if (this.kind === 'over' && ++this.slowSteps > SLOW_STEPS) {
+      this.slowSteps = 0;
+      const ends = this.ends();
+      if (ends.length > 0) return this.over(ends, stack);
+    }
     if (instruction && ++this.steps > FAIR_STEPS && this.othersRun()) {
       const ahead = this.ahead(instruction);
       if (ahead.length > 0) {
@@ -290,6 +300,23 @@ export class LineStep extends StepPlan {
     return threads.some(
       (other) => other.vcpu !== this.thread.vcpu && other.active && other.state !== 'halted',
     );
+  }
+
+  /** Where the present line can end: the beginnings of the function's other lines, and its caller. */
+  private ends(): bigint[] {
+    const { symbols, execution } = this.ground;
+    const range = symbols.functionAt(linearRip(this.thread.cpu));
+    const [, caller] = unwind(execution.machine, symbols, this.thread, 2);
+    if (!range || !caller || !this.line) return [];
+    const ends = [caller.rip];
+    for (let at = range.start; at < range.end;) {
+      const row = symbols.lineAt(at);
+      if (!row || row.range[1] <= at || ends.length > MAX_ROWS) return [];
+      const other = row.line !== this.line.line || row.file !== this.line.file;
+      if (other && row.line !== 0 && row.isStmt && row.range[0] === at) ends.push(at);
+      at = row.range[1];
+    }
+    return ends;
   }
 
   /** Where execution must come next: the next branch of the line, or the places a direct branch leads to. */

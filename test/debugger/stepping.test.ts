@@ -173,6 +173,35 @@ describe('steps by line', () => {
     expect(await go('stepOut')).toBe('step: behind leaf');
   });
 
+  it('goes over a line that runs for long at full speed', async () => {
+    const long = testGuest(`
+start:
+  call outer                      ; calls
+  hlt
+outer:
+  push rbp
+  mov rbp, rsp
+  mov ecx, 1000000                ; sets up
+_loop:
+  dec ecx                         ; a long line
+  jnz _loop                       ; (same line)
+  mov r12, 1                      ; behind it
+  leave
+  ret
+`);
+    await launched(long);
+    await client.event('stopped');
+    await client.request('setBreakpoints', { source, breakpoints: [{ line: long.line('a long line') }] });
+    await client.request('continue', thread);
+    await client.event('stopped');
+    await client.request('setBreakpoints', { source, breakpoints: [] });
+    const lineOf = async (): Promise<string> =>
+      long.text.split('\n')[(await client.top(1)).line - 1]!.replace(/^.*; /, '');
+    await client.request('next', thread);
+    await client.event('stopped');
+    expect(await lineOf()).toBe('behind it');
+  });
+
   it('stops at a breakpoint inside what it steps over', async () => {
     await launched(G);
     await stopped();

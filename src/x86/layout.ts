@@ -142,7 +142,10 @@ export const STATE_SIZE = 4096;
 
 /** A TLB set: direct-mapped, one entry per linear page modulo TLB_ENTRIES. */
 export const TLB_ENTRIES = 1024;
-/** Entry: i64 read tag, i64 write tag, i64 execute tag, u32 host offset of the page, u32 that of its last-level table. */
+/**
+ * Entry: i64 read tag, i64 write tag, i64 execute tag, u32 addend that makes a host offset of the low
+ * half of a linear address, u32 host offset of the last-level page table.
+ */
 export const TLB_ENTRY_SIZE = 32;
 export const TLB_SET_SIZE = TLB_ENTRIES * TLB_ENTRY_SIZE;
 /** Sets: 0 user, 1 supervisor (SMAP in force), 2 supervisor with RFLAGS.AC or SMAP off. */

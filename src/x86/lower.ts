@@ -14,7 +14,7 @@ import type { FunctionBody } from './wasm.ts';
 const WASM_TYPE: Readonly<Record<Type, number>> = { i64: I64, i32: I32, v128: V128 };
 const SIMD_LOAD = 0x00;
 const SIMD_STORE = 0x0b;
-const TLB_HOST = 24;
+const TLB_ADDEND = 24;
 
 /** Locals are shared between the cases of one function. */
 export class LocalPool {
@@ -94,6 +94,11 @@ export abstract class Lowering {
   protected abstract setFlags(s: Extract<Statement, { kind: 'flags' }>): void;
   protected abstract pushField(offset: number, bytes: number): void;
   protected abstract setField(offset: number, bytes: 4 | 8, value: Expr): void;
+
+  /** Pushes the address of the current TLB set. */
+  protected pushTlb(): void {
+    this.f.get(this.ctx).memory(OP.i32Load, STATE.tlb);
+  }
 
   /** Lowers one traced definition. */
   protected lowerBuilt(builder: Builder): void {
@@ -217,8 +222,13 @@ export abstract class Lowering {
   #probe(address: number, size: number, tag: number): number {
     const { f } = this;
     const entry = this.pool.take('i32');
-    f.get(this.ctx).memory(OP.i32Load, STATE.tlb);
-    f.get(address).i64(12n).op(OP.i64ShrU, OP.i32WrapI64).i32(1023).op(OP.i32And).i32(5).op(OP.i32Shl);
+    this.pushTlb();
+    // (page number modulo TLB_ENTRIES) * TLB_ENTRY_SIZE, in one shift.
+    f.get(address)
+      .i64(7n)
+      .op(OP.i64ShrU, OP.i32WrapI64)
+      .i32(1023 << 5)
+      .op(OP.i32And);
     f.op(OP.i32Add).tee(entry).memory(OP.i64Load, tag);
     // The page of the last byte: an access that crosses pages never matches its first page's tag.
     f.get(address);
@@ -227,14 +237,9 @@ export abstract class Lowering {
     return entry;
   }
 
+  /** Host address: the entry's addend makes it of the low half of the linear one. */
   #host(entry: number, address: number): void {
-    this.f
-      .get(entry)
-      .memory(OP.i32Load, TLB_HOST)
-      .get(address)
-      .op(OP.i32WrapI64)
-      .i32(0xfff)
-      .op(OP.i32And, OP.i32Add);
+    this.f.get(entry).memory(OP.i32Load, TLB_ADDEND).get(address).op(OP.i32WrapI64, OP.i32Add);
   }
 
   #addressLocal(address: Expr): number {

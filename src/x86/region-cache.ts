@@ -51,7 +51,7 @@ export class RegionCache {
     for (const block of region.blocks.values()) ops += block.ops.length;
     const index = this.#free.pop() ?? (this.#next < REGION_TABLE ? this.#next++ : -1);
     if (ops < MIN_OPS || index < 0) return 0;
-    const { module, entries } = compileRegion(region, view, memoryPages);
+    const { module, entries } = compileRegion(region, index, view, memoryPages);
     const instance = new WebAssembly.Instance(module, { env: imports as WebAssembly.ModuleImports });
     this.table.set(index, instance.exports.region as () => bigint);
     this.compiled++;

@@ -6,6 +6,7 @@
 import { Builder } from './ir.ts';
 import type { Expr, Statement } from './ir.ts';
 import type { Case } from './handlers.ts';
+import { CONTEXT, JUMP_ENTRIES } from './layout.ts';
 import { LocalPool } from './lower.ts';
 import { MICRO_OP } from './microop.ts';
 import type { Block, Region, RegionOp } from './region.ts';
@@ -15,7 +16,7 @@ import { RegionLowering } from './region-lowering.ts';
 import { ROOT, structureOf } from './region-structure.ts';
 import { IMPORTS } from './runtime-imports.ts';
 import type { ImportName } from './runtime-imports.ts';
-import { EMPTY, FunctionBody, ModuleWriter, OP } from './wasm.ts';
+import { EMPTY, FunctionBody, I32, ModuleWriter, OP } from './wasm.ts';
 
 /** What a definition does to registers, found once by tracing it. */
 interface Traced {
@@ -90,7 +91,13 @@ export interface CompiledRegion {
   readonly entries: readonly number[];
 }
 
-export function compileRegion(region: Region, view: DataView, memoryPages: number): CompiledRegion {
+/** @param index the region's place in the table. */
+export function compileRegion(
+  region: Region,
+  index: number,
+  view: DataView,
+  memoryPages: number,
+): CompiledRegion {
   const { used, written } = registersOf(region, view);
   const structure = structureOf(region);
   const { blocks } = region;
@@ -109,6 +116,7 @@ export function compileRegion(region: Region, view: DataView, memoryPages: numbe
   let exitLabel = 0;
   let dispatchLabel = 0;
   let current: Block | undefined;
+  const slot = f.local(I32);
   const labels = new Map<number, number>();
   const lowering = new RegionLowering({
     f,
@@ -120,7 +128,11 @@ export function compileRegion(region: Region, view: DataView, memoryPages: numbe
     view,
     used,
     written,
-    control: { goTo: (offset) => goTo(offset), exit: () => void f.br(exitLabel) },
+    control: {
+      goTo: (offset) => goTo(offset),
+      exit: () => void f.br(exitLabel),
+      indirect: () => indirect(),
+    },
   });
 
   /** Leaves at `offset` when the fuel might not last for another way through the region. */
@@ -128,6 +140,31 @@ export function compileRegion(region: Region, view: DataView, memoryPages: numbe
     f.get(fuel).i64(BigInt(longest)).op(OP.i64LtS).if(EMPTY);
     lowering.leaveFor(offset);
     f.end();
+  };
+  /** A return or an indirect jump to an entry of this very region stays in it. */
+  const indirect = (): void => {
+    const { nextRip, page } = lowering;
+    f.get(nextRip).i64(-4096n).op(OP.i64And).get(page).op(OP.i64Eq);
+    f.get(fuel).i64(BigInt(longest)).op(OP.i64GeS, OP.i32And).if(EMPTY);
+    f.get(nextRip).get(nextRip).i64(12n).op(OP.i64ShrU, OP.i64Xor, OP.i32WrapI64);
+    f.i32(JUMP_ENTRIES - 1)
+      .op(OP.i32And)
+      .i32(4)
+      .op(OP.i32Shl)
+      .get(0)
+      .op(OP.i32Add)
+      .tee(slot);
+    f.memory(OP.i64Load, CONTEXT.jumps).get(nextRip).op(OP.i64Eq);
+    f.get(slot)
+      .memory(OP.i32Load, CONTEXT.jumps + 12)
+      .tee(slot);
+    f.i32(~(0xff << 20))
+      .op(OP.i32And)
+      .i32(0x8000_0000 | index)
+      .op(OP.i32Eq, OP.i32And)
+      .if(EMPTY);
+    f.get(slot).i32(20).op(OP.i32ShrU).i32(0xff).op(OP.i32And).set(entry).br(dispatchLabel);
+    f.end().end().br(exitLabel);
   };
   const goTo = (offset: number): void => {
     const from = current!.offset;

@@ -22,6 +22,8 @@ export interface RegionControl {
   goTo(offset: number): void;
   /** Leaves the region for the rip in `nextRip`; emits a branch. */
   exit(): void;
+  /** Goes to the rip in `nextRip`, in the region if it is one of its entries; emits a branch. */
+  indirect(): void;
 }
 
 export class RegionLowering extends FlagLowering {
@@ -30,8 +32,9 @@ export class RegionLowering extends FlagLowering {
   readonly #registers = new Map<number, number>();
   readonly #written: ReadonlySet<number>;
   readonly #fuel: number;
-  // Locals: the code page, the next rip, "leave".
-  readonly #page: number;
+  // Locals: the code page, the TLB set (helpers alone change it), the next rip, "leave".
+  readonly #tlb: number;
+  readonly page: number;
   readonly nextRip: number;
   readonly #leaving: number;
   #op!: RegionOp;
@@ -58,7 +61,8 @@ export class RegionLowering extends FlagLowering {
     this.#fuel = options.fuel;
     this.#written = options.written;
     for (const register of options.used) this.#registers.set(register, f.local(I64));
-    this.#page = f.local(I64);
+    this.page = f.local(I64);
+    this.#tlb = f.local(I32);
     this.nextRip = f.local(I64);
     this.#leaving = f.local(I32);
   }
@@ -71,7 +75,8 @@ export class RegionLowering extends FlagLowering {
         .memory(OP.i64Load, register * 8)
         .set(local);
     this.loadFlags();
-    f.get(ctx).memory(OP.i64Load, STATE.codePage).set(this.#page);
+    f.get(ctx).memory(OP.i64Load, STATE.codePage).set(this.page);
+    f.get(ctx).memory(OP.i32Load, STATE.tlb).set(this.#tlb);
   }
   /** Writes registers and flags back. */
   writeBack(): void {
@@ -95,7 +100,7 @@ export class RegionLowering extends FlagLowering {
     this.#left = left;
     this.#stores = hasStore;
     this.lowerBuilt(builder);
-    if (hasStore) this.#leaveIfAsked(() => this.f.get(this.#page).i64(BigInt(op.next)).op(OP.i64Add));
+    if (hasStore) this.#leaveIfAsked(() => this.f.get(this.page).i64(BigInt(op.next)).op(OP.i64Add));
   }
 
   #leaveIfAsked(pushRip: () => void): void {
@@ -116,7 +121,7 @@ export class RegionLowering extends FlagLowering {
 
   /** Goes to an address outside the region. */
   leaveFor(offset: number): void {
-    this.f.get(this.#page).i64(BigInt(offset)).op(OP.i64Add).set(this.nextRip);
+    this.f.get(this.page).i64(BigInt(offset)).op(OP.i64Add).set(this.nextRip);
     this.publishFlags();
     this.#control.exit();
   }
@@ -126,6 +131,9 @@ export class RegionLowering extends FlagLowering {
     this.writeBack();
     f.get(ctx).i32(this.#op.record).memory(OP.i32Store, STATE.currentOp);
     f.get(ctx).get(this.#fuel).i64(BigInt(this.#left)).op(OP.i64Add).memory(OP.i64Store, STATE.budget);
+  }
+  protected override pushTlb(): void {
+    this.f.get(this.#tlb);
   }
   protected leave(): void {
     this.f.i32(1).set(this.#leaving);
@@ -137,15 +145,16 @@ export class RegionLowering extends FlagLowering {
     const saved = this.flags;
     const restore = this.#save();
     if (offset !== undefined) {
-      if (this.#stores) this.#leaveIfAsked(() => f.get(this.#page).i64(BigInt(offset)).op(OP.i64Add));
+      if (this.#stores) this.#leaveIfAsked(() => f.get(this.page).i64(BigInt(offset)).op(OP.i64Add));
       this.#control.goTo(offset);
     } else {
       this.expr(target);
       const mask = this.jumpMask();
       if (mask !== undefined) f.i64(mask).op(OP.i64And);
       f.set(this.nextRip);
+      if (this.#stores) this.#leaveIfAsked(() => f.get(this.nextRip));
       this.publishFlags();
-      this.#control.exit();
+      this.#control.indirect();
     }
     restore();
     this.flags = saved;
@@ -234,7 +243,7 @@ export class RegionLowering extends FlagLowering {
     this.f.i64(this.immediate);
   }
   protected pushNextRip(): void {
-    this.f.get(this.#page).i64(BigInt(this.#op.next)).op(OP.i64Add);
+    this.f.get(this.page).i64(BigInt(this.#op.next)).op(OP.i64Add);
   }
 
   protected pushOffset(): void {
@@ -244,7 +253,7 @@ export class RegionLowering extends FlagLowering {
     const term = (at: number, scale: number): void => {
       const offset = this.#byte(at);
       if (offset === ZERO) return;
-      f.get(offset === CODE_PAGE ? this.#page : this.#registers.get(offset >> 3)!);
+      f.get(offset === CODE_PAGE ? this.page : this.#registers.get(offset >> 3)!);
       if (scale) f.i64(BigInt(scale)).op(OP.i64Shl);
       if (pushed) f.op(OP.i64Add);
       pushed = true;
@@ -275,7 +284,7 @@ export class RegionLowering extends FlagLowering {
   protected pushField(offset: number, bytes: number): void {
     if (offset < GPR_END) return this.pushRegister(offset, bytes);
     if (offset === CODE_PAGE) {
-      this.f.get(this.#page);
+      this.f.get(this.page);
       return;
     }
     if (!this.pushFlagField(offset)) this.f.get(this.ctx).memory(LOADS[bytes]!, offset);

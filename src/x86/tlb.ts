@@ -31,8 +31,12 @@ import { permissions, walk } from './system/paging.ts';
 const CR4_LA57 = 1 << 12;
 const CR4_SMAP = 1 << 21;
 const INVALID = 1n;
-/** Words of an entry behind its three tags: the frame, and the frame of the last-level page table. */
-const FRAME = 6;
+/**
+ * Words of an entry: the low half of its write tag, and behind the three tags the addend that makes
+ * a host offset of the low half of a linear address, and the frame of the last-level page table.
+ */
+const WRITE_TAG = 2;
+const ADDEND = 6;
 const LAST_TABLE = 7;
 const TAG = { read: 0, write: 1, execute: 2 } as const;
 
@@ -112,7 +116,8 @@ export function dropWriteGrants(cpu: Cpu, frame: number): void {
   const { u32, u64 } = cpu.memory;
   const start = cpu.base + CONTEXT.tlb;
   for (let at = start; at < start + TLB_SETS * TLB_SET_SIZE; at += TLB_ENTRY_SIZE)
-    if (u32[at / 4 + FRAME] === frame) u64[at / 8 + 1] = INVALID;
+    // An invalid tag is not page-aligned, so its sum is no frame.
+    if ((u32[at / 4 + ADDEND]! + u32[at / 4 + WRITE_TAG]!) >>> 0 === frame) u64[at / 8 + 1] = INVALID;
 }
 
 /** What a missed access reached: a byte of a frame, or a device. */
@@ -174,7 +179,7 @@ function fill(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege): R
   u64[at / 8 + TAG.read] = readable ? tag : INVALID;
   u64[at / 8 + TAG.write] = writable ? tag : INVALID;
   u64[at / 8 + TAG.execute] = executable ? tag : INVALID;
-  u32[at / 4 + FRAME] = frame;
+  u32[at / 4 + ADDEND] = frame - Number(tag & 0xffff_ffffn);
   u32[at / 4 + LAST_TABLE] = translation.table;
   return reached;
 }
@@ -182,7 +187,7 @@ function fill(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege): R
 function reach(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege): Reached {
   const at = setFor(cpu, privilege) + entryIndex(linear) * TLB_ENTRY_SIZE;
   if (cpu.memory.u64[at / 8 + TAG[access]] === (linear & ~0xfffn)) {
-    reached.host = cpu.memory.u32[at / 4 + FRAME]! + Number(linear & 0xfffn);
+    reached.host = (cpu.memory.u32[at / 4 + ADDEND]! + Number(linear & 0xffff_ffffn)) >>> 0;
     reached.device = undefined;
     return reached;
   }

@@ -97,6 +97,7 @@ export const OP = {
   i64LtU: 0x54,
   i64GtS: 0x55,
   i64GtU: 0x56,
+  i64GeS: 0x59,
   i64Clz: 0x79,
   i64Ctz: 0x7a,
   i64Popcnt: 0x7b,

@@ -75,7 +75,7 @@ describe.runIf(existsSync(peer))('the igvm crate', () => {
   };
 
   it('invents files that read without errors, write identically and measure alike', () => {
-    for (let seed = 1; seed <= 150; seed++) {
+    for (let seed = 1; seed <= 300; seed++) {
       const bytes = new Uint8Array(call('random', String(seed)));
       const file = parseIgvm(bytes);
       expect(errors(file), `seed ${seed}`).toEqual([]);
@@ -85,7 +85,7 @@ describe.runIf(existsSync(peer))('the igvm crate', () => {
   });
 
   it('reads the files we build, and measures them alike', () => {
-    for (let seed = 0; seed < 150; seed++) {
+    for (let seed = 0; seed < 300; seed++) {
       const bytes = randomFile(seed, { exotic: false, architecture: 'X64' });
       expect(theirDigests(save(bytes)), `seed ${seed}`).toEqual(ourDigests(parseIgvm(bytes)));
     }

@@ -8,6 +8,7 @@ import { MEANINGS, PAGE_MEANINGS } from './meanings.ts';
 import { policyAbi, policyBits } from './policy.ts';
 import type { Listing, ListingLine } from './text.ts';
 import { describeContext, vpContext } from './vp-context.ts';
+import type { VpContext } from './vp-context.ts';
 
 const DUMP_ROWS = 16;
 
@@ -143,15 +144,9 @@ function contents(image: Image, at: ListingLine): string[] {
   if (header.type === 'VP_CONTEXT') {
     const context = vpContext(image, header);
     if (context) {
-      const rows = context.fields
-        .filter(({ value }) => value !== 0n)
-        .map(
-          ({ name, offset, value, note }) =>
-            [`\`${hex(offset, 3)}\` ${name}`, `\`${hex(value)}\`${note ? ` ${literal(note)}` : ''}`] as const,
-        );
       return [
         `Virtual processor ${header.vpIndex}: ${describeContext(context)}. Fields of ${context.table.name} that are not zero:`,
-        table(rows),
+        code(contextRows(context).join('\n'), 'vmsa'),
       ];
     }
   }
@@ -169,6 +164,24 @@ function contents(image: Image, at: ListingLine): string[] {
 
 /** Unlike a code block, inline code wraps: 96 digits are wider than a hover. */
 const inline = (text: string) => `\`${text}\``;
+
+/** `0x178  rip  0xfff0`: one row a field, segment registers in one row each and last. */
+function contextRows({ fields }: VpContext): string[] {
+  const rows: string[] = [];
+  const segments = new Map<string, string[]>();
+  for (const { name, offset, value, note } of fields) {
+    if (value === 0n) continue;
+    const [segment, part] = name.split('.') as [string, string?];
+    if (part === undefined) {
+      rows.push(`${hex(offset, 3)}  ${name.padEnd(14)}  ${hex(value).padEnd(18)}  ${note ?? ''}`.trimEnd());
+      continue;
+    }
+    const words = segments.get(segment) ?? [`${hex(offset, 3)}  ${segment.padEnd(14)}`];
+    words.push(`${part === 'attributes' ? `(${note ?? hex(value)})` : `${part} ${hex(value)}`}`);
+    segments.set(segment, words);
+  }
+  return [...rows, ...[...segments.values()].map(([head, ...words]) => `${head}  ${words.join(' ')}`)];
+}
 
 const code = (text: string, language: string) => `\`\`\`${language}\n${text}\n\`\`\``;
 

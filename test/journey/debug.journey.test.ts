@@ -43,6 +43,7 @@ const journeys = () => {
     await workbench.startDebugging();
     expect(await workbench.stoppedIn(/startup_32/)).toContain(`${lineOf('entry.s', 'cli')}`);
     await workbench.tab('entry.s').waitFor();
+    await workbench.widenSideBar(110);
     for (const pane of ['Watch', 'Loaded Scripts', 'Breakpoints']) await workbench.collapsePane(pane);
     await workbench.screenshot('debug-entry');
   });

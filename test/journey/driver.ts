@@ -155,6 +155,17 @@ export class Workbench {
     });
   }
 
+  /** Drags the side bar wider, so that long rows can be read. */
+  async widenSideBar(pixels: number): Promise<void> {
+    const box = await this.page.locator('.part.sidebar').boundingBox();
+    if (!box) throw new Error('no side bar');
+    const [x, y] = [box.x + box.width + 1, box.y + box.height / 2];
+    await this.page.mouse.move(x, y);
+    await this.page.mouse.down();
+    await this.page.mouse.move(x + pixels, y, { steps: 4 });
+    await this.page.mouse.up();
+  }
+
   /** Expands a view of the side bar. */
   async expandPane(title: string): Promise<Locator> {
     const pane = this.pane(title);

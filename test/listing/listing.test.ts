@@ -118,9 +118,12 @@ describe('hover', () => {
 
   it('decodes the save area of a processor by the names of the manual', () => {
     const hover = hoverAt('VP_CONTEXT');
-    expect(hover).toMatch(/`0x178` rip \| `0xfff00000`/);
-    expect(hover).toMatch(/`0x158` cr0 \| `0x31` PE ET NE/);
-    expect(hover).toMatch(/`0x3b0` sev_features \| `0x1` SNPActive/);
+    expect(hover).toMatch(/^0x178 {2}rip +0xfff00000$/m);
+    expect(hover).toMatch(/^0x158 {2}cr0 +0x31 +PE ET NE$/m);
+    expect(hover).toMatch(/^0x3b0 {2}sev_features +0x1 +SNPActive$/m);
+    expect(hover).toMatch(
+      /^0x010 {2}cs +selector 0x8 \(readable code, accessed, DPL 0, present, 32-bit default/m,
+    );
     expect(hover).toContain('32-bit protected mode, starts at 0xfff00000');
     expect(hover).not.toContain('lstar');
   });

@@ -199,7 +199,12 @@ function handle(request: GhcbRequest): bigint | void {
     case SW_EXIT.TERMINATE:
       terminate(host, thread, Number(request.info1 & 0xfn), Number(request.info1 >> 4n) & 0xff);
       return;
-    case SW_EXIT.SNP_RUN_VMPL:
+    case SW_EXIT.SNP_RUN_VMPL: {
+      offered(request, 'SNP_MULTI_VMPL');
+      const vmpl = Number(request.info1);
+      if (vmpl > 3 || !host.switchVmpl(thread, vmpl, EXIT.VMGEXIT)) throw request.invalid();
+      return;
+    }
     case SW_EXIT.HV_TIMER:
     case SW_EXIT.APIC_ID_LIST:
     case SW_EXIT.CONFIGURE_INTERRUPT_INJECTION:

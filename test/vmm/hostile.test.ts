@@ -106,7 +106,7 @@ describe('GHCB MSR values at random', () => {
   it('each is answered or ends the machine by name', () => {
     let state = 7;
     const random = (): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0);
-    for (let i = 0; i < 60; i++) {
+    for (let i = 0; i < 30; i++) {
       const info = [2, 4, 6, 0x10, 0x12, 0x14, 0x16, 0x80, 0x100, random() & 0xfff][i % 10]!;
       const request = (BigInt(random()) << 32n) | BigInt((random() & 0xffff_f000) >>> 0) | BigInt(info);
       const { machine } = machineOf(guestImage(`${msrProtocol(request)}\n hlt`));
@@ -121,7 +121,7 @@ describe('GHCB MSR values at random', () => {
 describe('images at random places', () => {
   it('a VMSA of noise is refused or runs into something with a name', () => {
     let state = 11;
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 20; i++) {
       const noise = Object.fromEntries(
         ['cr0', 'cr3', 'cr4', 'efer', 'rip', 'rsp', 'rflags', 'cs.attributes', 'cpl', 'xcr0'].map((name) => {
           state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

@@ -203,6 +203,13 @@ describe('VMPLs', () => {
     expect(events.filter(({ kind }) => kind === 'vmpl-switch').map(({ vmpl }) => vmpl)).toEqual([2, 0]);
   });
 
+  it('is also entered by a GHCB event', () => {
+    const code = `${prepare(2)}\n${create(0, 2, 0)}\n${nae(0x8000_0018, 2n, 0n)}\n hlt\n guest: mov ebx, 0x22\n hlt`;
+    const { machine } = machineOf(guestImage(code, withTemplate(lower(label(code, 'guest'), 2))));
+    done(machine);
+    expect([machine.current.vmpl, reg(machine, 'rbx')]).toEqual([2, 0x22n]);
+  });
+
   it('a VMSA with SVME clear is not run', () => {
     const code = `${prepare(2)}\n${create(0, 2, 0)}\n${msrProtocol((2n << 32n) | 0x16n)}\n hlt`;
     const { machine } = machineOf(guestImage(code, withTemplate(lower(0, 2, { efer: 0xd00n }))));

@@ -146,21 +146,23 @@ describe('GHCB events (§4.1)', () => {
     ['an unknown event', nae(0x8000_7777, 0n, 0n), 6n],
     ['a missing register', nae(0x7c, 0n, 0n), 4n],
     ['a scratch area outside the shared buffer', nae(0x8000_0001, 0n, 4n, { sw_scratch: 0x1000n }), 3n],
+    ['a VMPL without a VMSA', nae(0x8000_0018, 2n, 0n), 5n],
     ['a port access of no size', nae(0x7b, 0n, 0n), 5n],
     ['a usage other than 0', `mov dword [r15 + 4092], 1\n${nae(0x72, 0n, 0n)}`, 2n],
   ])('refuses %s as malformed input', (_what, code, reason) => {
     expect(outcome(event(code).ghcb)).toEqual([2n, reason]);
   });
   it('an event it lacks stops with its name', () => {
-    const { machine } = run(`${setUpGhcb}\n${nae(0x8000_0018, 0n, 0n)}\n hlt`);
+    const { machine } = run(`${setUpGhcb}\n${nae(0x8000_001b, 0n, 0n)}\n hlt`);
     const stop = machine.run(10_000);
     expect(stop).toMatchObject({ reason: 'not-implemented', final: true });
-    expect(stop.message).toMatch(/SNP_RUN_VMPL/);
+    expect(stop.message).toMatch(/CONFIGURE_INTERRUPT_INJECTION/);
   });
   it.each([
     ['AP creation', 0x8000_0013, 0x25n],
     ['the doorbell page', 0x8000_0014, 0x23n],
     ['an IPI', 0x8000_0015, 0x23n],
+    ['another VMPL', 0x8000_0018, 0x07n],
   ])('%s is no event where its feature is not advertised', (_what, exitCode, hypervisorFeatures) => {
     const { machine } = run(`${setUpGhcb}\n${nae(exitCode, 1n, 0n)}\n hlt`, {
       machine: { hypervisorFeatures },

@@ -7,7 +7,7 @@ const PAGE_SIZE = 4096;
 const CHUNK = 256;
 /** Operation name padded to 16, GPA, zeros: 128 bytes. */
 const RECORD = 128;
-const ZEROS = new Uint8Array(CHUNK);
+const GPA_OFFSET = 16;
 
 /**
  * The order of the two TDX module calls. `one-pass`: each page is added, then extended (igvmfilegen, the igvm
@@ -16,35 +16,40 @@ const ZEROS = new Uint8Array(CHUNK);
  */
 export type TdxOrder = 'one-pass' | 'two-pass';
 
+/** One TDH.MR.EXTEND as it is hashed: the record and its data. */
+const EXTEND = RECORD + CHUNK;
+
 /** MRTD in the making: one SHA-384 over the records of TDH.MEM.PAGE.ADD and TDH.MR.EXTEND. */
 export class MrtdHash {
   private readonly hash: Hasher;
-  private readonly record = new Uint8Array(RECORD);
-  private readonly view = new DataView(this.record.buffer);
+  private readonly add = new Uint8Array(RECORD);
+  private readonly addView = new DataView(this.add.buffer);
+  /** The sixteen calls that extend a page. */
+  private readonly page = new Uint8Array((PAGE_SIZE / CHUNK) * EXTEND);
+  private readonly pageView = new DataView(this.page.buffer);
 
   constructor(crypto: Crypto) {
     this.hash = crypto.createHash('sha384');
-  }
-
-  private call(name: string, gpa: bigint): void {
-    this.record.fill(0);
-    new TextEncoder().encodeInto(name, this.record);
-    this.view.setBigUint64(16, BigInt.asUintN(64, gpa), true);
-    this.hash.update(this.record);
+    const encoder = new TextEncoder();
+    encoder.encodeInto('MEM.PAGE.ADD', this.add);
+    for (let at = 0; at < this.page.length; at += EXTEND)
+      encoder.encodeInto('MR.EXTEND', this.page.subarray(at));
   }
 
   addPage(gpa: bigint): void {
-    this.call('MEM.PAGE.ADD', gpa);
+    this.addView.setBigUint64(GPA_OFFSET, BigInt.asUintN(64, gpa), true);
+    this.hash.update(this.add);
   }
 
   /** Extends a page of at most 4 KiB of `data`, zeros to follow. */
   extendPage(gpa: bigint, data: Uint8Array | undefined): void {
-    for (let offset = 0; offset < PAGE_SIZE; offset += CHUNK) {
-      this.call('MR.EXTEND', gpa + BigInt(offset));
-      const chunk = data?.subarray(offset, offset + CHUNK) ?? ZEROS.subarray(CHUNK);
-      this.hash.update(chunk);
-      if (chunk.length < CHUNK) this.hash.update(ZEROS.subarray(chunk.length));
+    for (let offset = 0, at = 0; offset < PAGE_SIZE; offset += CHUNK, at += EXTEND) {
+      this.pageView.setBigUint64(at + GPA_OFFSET, BigInt.asUintN(64, gpa + BigInt(offset)), true);
+      const chunk = data?.subarray(offset, offset + CHUNK);
+      if (chunk) this.page.set(chunk, at + RECORD);
+      this.page.fill(0, at + RECORD + (chunk?.length ?? 0), at + EXTEND);
     }
+    this.hash.update(this.page);
   }
 
   /** MRTD if nothing followed. */

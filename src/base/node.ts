@@ -1,5 +1,5 @@
 /** The Node.js side of `host.ts`. Imported by `extension/`, `cli/` and tests only. */
-import { constants, createHash, createPublicKey, verify } from 'node:crypto';
+import nodeCryptoModule, { constants, createHash, createPublicKey, verify } from 'node:crypto';
 import type { Hash, JsonWebKey } from 'node:crypto';
 import { open, readdir, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,12 @@ import { CvmError } from './errors.ts';
 import type { Crypto, FileAccess, Hasher, Host, Signatures } from './host.ts';
 import { portableSignatures } from './signatures.ts';
 
+type OneShot = (algorithm: string, data: Uint8Array, encoding: 'buffer') => Buffer;
+/** `crypto.hash` (Node 20.12 on), twice as fast for a page or a PAGE_INFO. */
+const oneShot = (nodeCryptoModule as unknown as { readonly hash?: OneShot }).hash;
+
 const hash = (algorithm: string, chunks: Uint8Array[]): Uint8Array => {
+  if (oneShot && chunks.length === 1) return new Uint8Array(oneShot(algorithm, chunks[0]!, 'buffer'));
   const hasher = createHash(algorithm);
   for (const chunk of chunks) hasher.update(chunk);
   return new Uint8Array(hasher.digest());

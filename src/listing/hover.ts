@@ -122,11 +122,11 @@ function measurements(image: Image, at: ListingLine): string[] {
     const after = at.first === at.last ? 'after this directive' : 'after the last of these pages';
     return [
       `${platform.title} launch digest ${after} (page type \`${step.pageType}\`):`,
-      inline(bytesToHex(step.digest)),
+      digits(bytesToHex(step.digest)),
       ...(step.contentsHash.some((byte) => byte !== 0)
         ? [
             `Contents hash (SHA-384)${at.first === at.last ? '' : ' of the last page'}:`,
-            inline(bytesToHex(step.contentsHash)),
+            digits(bytesToHex(step.contentsHash)),
           ]
         : []),
     ];
@@ -162,8 +162,8 @@ function contents(image: Image, at: ListingLine): string[] {
   ];
 }
 
-/** Unlike a code block, inline code wraps: 96 digits are wider than a hover. */
-const inline = (text: string) => `\`${text}\``;
+/** A digest in lines of 48 digits: 96 are wider than a hover. */
+const digits = (text: string) => (text.match(/.{1,48}/g) ?? []).map((part) => `\`${part}\``).join('  \n');
 
 /** `0x178  rip  0xfff0`: one row a field, segment registers in one row each and last. */
 function contextRows({ fields }: VpContext): string[] {

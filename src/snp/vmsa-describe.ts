@@ -61,6 +61,9 @@ const NAMED: Readonly<Record<string, Bits>> = {
   sev_features: FEATURES,
 };
 
+/** Bits that are always 1, or that are a number (IOPL): not worth a name. */
+const FIXED: Readonly<Record<string, bigint>> = { rflags: 0x3002n, dr6: 0xffff_0ff0n, dr7: 0x400n };
+
 /** Names of the set bits; a set bit without a name appears as `bit 27`. */
 export function bitNames(value: bigint, table: Bits): string {
   const names: string[] = [];
@@ -130,7 +133,7 @@ function describeInterruptControl(value: bigint): string {
 export function describeVmsaField(name: string, value: bigint): string | undefined {
   const table = NAMED[name];
   if (table) {
-    const text = bitNames(value & (name === 'rflags' ? ~0x3002n : ~0n), table);
+    const text = bitNames(value & ~(FIXED[name] ?? 0n), table);
     return name === 'rflags' ? `${text}, IOPL ${(value >> 12n) & 3n}` : text;
   }
   if (name.endsWith('.attributes')) return describeSegmentAttributes(Number(value));

@@ -122,6 +122,8 @@ export class Workbench {
         await row.waitFor({ timeout: 10_000 });
         await row.click();
         await widget.waitFor({ state: 'hidden', timeout: 5_000 });
+        // Where it clicked there may be something with a hover of its own now.
+        await this.page.mouse.move(5, 5);
         return;
       } catch (error) {
         if (attempt === 3) throw error;

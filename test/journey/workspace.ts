@@ -35,7 +35,8 @@ const browser = (): string | undefined =>
 export async function runJourneys(name: string, journeys: () => void): Promise<void> {
   const reason = await obstacle();
   if (reason === undefined) {
-    describe(name, journeys);
+    // A loaded machine of two cores is slow, not wrong.
+    describe(name, { timeout: 180_000 }, journeys);
     return;
   }
   const bar = '!'.repeat(100);

@@ -1,12 +1,13 @@
 /**
- * Call stacks by frame pointer: RBP chains, the way SVSMs and kernels are built. The first frame is
- * worked out from the instructions between the function's start and rip, so that it is right before
- * the prologue has run, in its epilogue, and in assembly that keeps no frame.
+ * Call stacks by frame pointer: RBP chains, the way SVSMs and kernels are built. Where RBP is not the
+ * function's own, the instructions between its start and rip tell what is on the stack: before the prologue
+ * has run, in the epilogue, in assembly that keeps no frame, and in the entry of an exception handler, behind
+ * which the interrupted function is found.
  */
 import type { SymbolSpace } from '../symbols/index.ts';
 import type { Machine, MachineThread } from '../vmm/index.ts';
 import { readInteger } from './addresses.ts';
-import { decode } from './disassembler.ts';
+import { MAX_INSTRUCTION, decode } from './disassembler.ts';
 import { codeBits, linearRip, linearRsp } from './registers.ts';
 
 export interface Frame {
@@ -17,6 +18,8 @@ export interface Frame {
   readonly rbp: bigint;
   /** Stack pointer as it is (innermost) or will be after the return into this frame. */
   readonly rsp: bigint;
+  /** Did not call the inner frame, but was interrupted at `rip`: perhaps it goes on behind that instruction. */
+  readonly interrupted?: true;
 }
 
 export const MAX_FRAMES = 512;
@@ -69,51 +72,82 @@ export function unwind(
   const { cpu } = thread;
   const bits = codeBits(cpu);
   const word = BigInt(bits / 8);
-  const mask = (1n << BigInt(bits)) - 1n;
   const rip = linearRip(cpu);
-  let rbp = cpu.reg(5) & mask;
+  const rbp = cpu.reg(5) & ((1n << BigInt(bits)) - 1n);
   const frames: Frame[] = [{ rip, lookup: rip, rbp, rsp: linearRsp(cpu) }];
   const load = (address: bigint): bigint | undefined => readInteger(machine, thread, address, Number(word));
 
-  /** Appends the frame whose return address lies at `slot`; false ends the walk. */
-  const push = (slot: bigint, callerRbp: bigint): boolean => {
-    const target = load(slot);
-    if (target === undefined || !isCode(machine, thread, target)) return false;
-    rbp = callerRbp;
-    frames.push({ rip: target, lookup: target - 1n, rbp, rsp: slot + word });
-    return true;
-  };
-
-  if (limit > 1 && !first()) return frames;
   while (frames.length < limit) {
     const last = frames[frames.length - 1]!;
-    // Stacks grow down: a caller's frame lies above.
-    if (rbp === 0n || rbp % word !== 0n || rbp < last.rsp - 2n * word) break;
-    const next = load(rbp);
-    if (!push(rbp + word, next !== undefined && next > rbp ? next : 0n)) break;
+    const next = unframed(last) ?? byFramePointer(last);
+    if (!next || (next.rip === last.rip && next.rsp === last.rsp)) break;
+    frames.push(next);
   }
   return frames;
 
-  /** The innermost frame's caller. */
-  function first(): boolean {
-    const rsp = frames[0]!.rsp;
-    const start = symbols.functionAt(rip)?.start;
-    if (start === undefined || rip - start > BigInt(MAX_PROLOGUE)) return true;
-    const size = Number(rip - start) + 15;
+  /** The frame whose return address lies at `slot`. */
+  function returnTo(slot: bigint, callerRbp: bigint): Frame | undefined {
+    const target = load(slot);
+    if (target === undefined || !isCode(machine, thread, target)) return undefined;
+    return { rip: target, lookup: target - 1n, rbp: callerRbp, rsp: slot + word };
+  }
+
+  /** As `returnTo`, but only if a call really returns there: what lies on such a stack is a guess. */
+  function calledFrom(slot: bigint, callerRbp: bigint): Frame | undefined {
+    const frame = returnTo(slot, callerRbp);
+    if (!frame) return undefined;
+    const { bytes, readable } = machine.readVirtual(thread, BigInt.asUintN(64, frame.rip - 7n), 7);
+    return readable === 7 && endsWithCall(bytes) ? frame : undefined;
+  }
+
+  /** The caller of a function that keeps a frame. */
+  function byFramePointer(last: Frame): Frame | undefined {
+    // Stacks grow down: a caller's frame lies above.
+    if (last.rbp === 0n || last.rbp % word !== 0n || last.rbp < last.rsp - 2n * word) return undefined;
+    const saved = load(last.rbp);
+    return returnTo(last.rbp + word, saved !== undefined && saved > last.rbp ? saved : 0n);
+  }
+
+  /** The caller, or what was interrupted, of a function whose frame is not, or not yet, in RBP. */
+  function unframed(last: Frame): Frame | undefined {
+    const shape = shapeOf(last.rip, last.lookup);
+    if (!shape || shape.framed) return undefined;
+    const slot = last.rsp + BigInt(shape.depth);
+    const saved = (shape.savedRbp > 0 ? load(slot - BigInt(shape.savedRbp)) : last.rbp) ?? 0n;
+    // The entry of an exception handler finds there what the processor pushed, perhaps below an error code.
+    return interrupted(slot, saved) ?? interrupted(slot + word, saved) ?? calledFrom(slot, saved);
+  }
+
+  /** How the function has changed the stack where execution is at `at`; undefined if that is not clear. */
+  function shapeOf(at: bigint, lookup: bigint): Shape | undefined {
+    const start = symbols.functionAt(lookup)?.start;
+    if (start === undefined || at - start > BigInt(MAX_PROLOGUE)) return undefined;
+    if (at === start) return { framed: false, depth: 0, savedRbp: 0 };
+    const size = Number(at - start) + MAX_INSTRUCTION;
     const { bytes, readable } = machine.readVirtual(thread, start, size);
-    if (readable < size - 15) return true;
-    const at = Number(rip - start);
-    const shape =
-      at === 0
-        ? { framed: false, depth: 0, savedRbp: 0 }
-        : shapeAt(bytes.subarray(0, readable), start, rip, bits);
-    if (!shape || shape.framed) return true;
-    // The function may be an assembly entry that nobody called: then there is no code at its "return address".
-    const slot = rsp + BigInt(shape.depth);
-    const saved = shape.savedRbp > 0 ? load(slot - BigInt(shape.savedRbp)) : rbp;
-    return push(slot, saved ?? 0n);
+    if (readable < size - MAX_INSTRUCTION) return undefined;
+    return shapeAt(bytes.subarray(0, readable), start, at, bits);
+  }
+
+  /** RIP, CS, RFLAGS, RSP and SS as 64-bit interrupt delivery pushes them (APM vol. 2, §8.9.3). */
+  function interrupted(slot: bigint, savedRbp: bigint): Frame | undefined {
+    if (bits !== 64) return undefined;
+    const [target, cs, flags, rsp, ss] = [0n, 8n, 16n, 24n, 32n].map((offset) => load(slot + offset));
+    if (target === undefined || cs === undefined || flags === undefined) return undefined;
+    if (rsp === undefined || ss === undefined) return undefined;
+    const selectors = cs !== 0n && cs < 0x1_0000n && ss < 0x1_0000n && (cs & 3n) >= BigInt(cpu.cpl);
+    if (!selectors || (flags & RFLAGS_FIXED) !== 2n || !isCode(machine, thread, target)) return undefined;
+    return { rip: target, lookup: target, rbp: savedRbp, rsp, interrupted: true };
   }
 }
+
+/** Bits of RFLAGS that are always as in 2: bit 1 set, bits 3, 5, 15 and 63:22 clear. */
+const RFLAGS_FIXED = 0xffff_ffff_ffc0_802an;
+
+/** CALL rel32 (E8), or CALL r/m (FF /2) of two to seven bytes, as the last of seven bytes. */
+const endsWithCall = (bytes: Uint8Array): boolean =>
+  bytes[2] === 0xe8 ||
+  [0, 1, 2, 3, 4, 5].some((at) => bytes[at] === 0xff && ((bytes[at + 1]! >> 3) & 7) === 2);
 
 /** A plausible return address: mapped and executable. */
 function isCode(machine: Machine, thread: MachineThread, address: bigint): boolean {

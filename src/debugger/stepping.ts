@@ -111,9 +111,8 @@ export abstract class StepPlan implements Plan {
     return undefined;
   }
 
-  protected instruction(): Instruction | undefined {
+  protected instruction(rip = linearRip(this.thread.cpu)): Instruction | undefined {
     const { machine } = this.ground.execution;
-    const rip = linearRip(this.thread.cpu);
     const { bytes, readable } = machine.readVirtual(this.thread, rip, MAX_INSTRUCTION);
     return decode(bytes.subarray(0, readable), rip, codeBits(this.thread.cpu), 1)[0];
   }
@@ -175,7 +174,7 @@ export const next = (instruction: Instruction): bigint =>
 /** To the caller, right behind the call. */
 export class OutStep extends StepPlan {
   private started = false;
-  private readonly to: bigint;
+  private readonly to: readonly bigint[];
   private readonly stack: bigint;
 
   /** @throws CvmError `no-caller`. */
@@ -183,14 +182,16 @@ export class OutStep extends StepPlan {
     super(ground, thread);
     const [, caller] = unwind(ground.execution.machine, ground.symbols, thread, 2);
     if (!caller) throw new CvmError('no-caller', 'the caller of this function is not known');
-    this.to = caller.rip;
+    // A handler may have the instruction repeated, or go on behind it.
+    const at = caller.interrupted ? this.instruction(caller.rip) : undefined;
+    this.to = at ? [caller.rip, next(at)] : [caller.rip];
     this.stack = caller.rsp;
   }
 
   protected advance(): Stop | undefined {
     if (this.started) return this.done();
     this.started = true;
-    return this.over([this.to], this.stack);
+    return this.over(this.to, this.stack);
   }
 
   protected override arrived(): Stop {

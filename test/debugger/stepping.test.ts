@@ -250,6 +250,134 @@ start:
   });
 });
 
+describe('exceptions', () => {
+  /** Handlers as COCONUT-SVSM's entry code: no frame of their own, all registers pushed. */
+  const trapping = testGuest(`
+start:
+  lgdt [rip+gdtr]
+  lidt [rip+idtr]
+  lea rdi, [rip+idt+48]
+  lea rax, [rip+entry_bp]
+  call set_gate
+  lea rdi, [rip+idt+208]
+  lea rax, [rip+entry_gp]
+  call set_gate
+  mov ebx, 5                      ; ready
+  call work                       ; works
+  nop                             ; worked
+  hlt
+set_gate:
+  mov [rdi], ax
+  mov word [rdi+2], 8
+  mov word [rdi+4], 0x8e00
+  shr rax, 16
+  mov [rdi+6], ax
+  ret
+work:
+  push rbp
+  mov rbp, rsp
+  inc ebx                         ; before the breakpoint
+  int3                            ; raises #BP
+  inc ebx                         ; behind the breakpoint
+  mov rax, 0x8000000000000000
+  mov [rax], ebx                  ; raises #GP
+  leave                           ; done
+  ret
+entry_bp:
+  push 0
+  push rax                        ; saves RAX
+  push rbp
+  push rdi
+  call handler                    ; handles #BP
+  pop rdi
+  pop rbp
+  pop rax
+  add rsp, 8
+  iretq
+entry_gp:
+  push rax
+  push rbp
+  push rdi
+  call handler                    ; handles #GP
+  pop rdi
+  pop rbp
+  pop rax
+  add rsp, 8
+  add qword [rsp], 2              ; behind the store
+  iretq
+handler:
+  push rbp
+  mov rbp, rsp
+  mov ecx, 1                      ; in the handler
+  leave
+  ret
+align 16
+gdt:
+  dq 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+gdtr:
+  dw 23
+  dq gdt
+idtr:
+  dw 255
+  dq idt
+align 16
+idt:
+  times 256 db 0
+`);
+  const lineText = (line: number): string => trapping.text.split('\n')[line - 1]!.replace(/^.*; /, '');
+  const stack = async (): Promise<string[]> =>
+    (await client.request('stackTrace', thread)).stackFrames.map(
+      ({ name, line }) => `${name} ${lineText(line)}`,
+    );
+  const stopAt = async (marker: string): Promise<void> => {
+    await client.request('setBreakpoints', { source, breakpoints: [{ line: trapping.line(marker) }] });
+    await client.request('continue', thread);
+    await client.event('stopped');
+    await client.request('setBreakpoints', { source, breakpoints: [] });
+  };
+
+  it('have the interrupted function in the stack, with and without an error code', async () => {
+    await launched(trapping);
+    await client.event('stopped');
+    const below = ['work behind the breakpoint', 'start works'];
+    await stopAt('saves RAX');
+    expect(await stack()).toEqual(['entry_bp saves RAX', ...below]);
+    await stopAt('in the handler');
+    expect(await stack()).toEqual(['handler in the handler', 'entry_bp handles #BP', ...below]);
+    await stopAt('in the handler');
+    expect(await stack()).toEqual([
+      'handler in the handler',
+      'entry_gp handles #GP',
+      'work raises #GP',
+      'start works',
+    ]);
+    await client.request('stepOut', thread);
+    await client.event('stopped');
+    await client.request('stepOut', thread);
+    await client.event('stopped');
+    expect(await stack()).toEqual(['work done', 'start works']);
+  });
+
+  it('are stepped over with the line that raises them', async () => {
+    await launched(trapping);
+    await client.event('stopped');
+    await stopAt('before the breakpoint');
+    const seen: string[] = [];
+    for (let i = 0; i < 5; i++) {
+      await client.request('next', thread);
+      await client.event('stopped');
+      seen.push(lineText((await client.top(1)).line).trim());
+    }
+    expect(seen).toEqual([
+      'raises #BP',
+      'behind the breakpoint',
+      'mov rax, 0x8000000000000000',
+      'raises #GP',
+      'done',
+    ]);
+  });
+});
+
 describe('with two vCPUs', () => {
   const two = testGuest(`
 start:

@@ -75,6 +75,8 @@ export interface OvmfMeasurement {
 
 const PAGE_SIZE = 4096;
 const KVM_VMSA_GPA = 0xffff_ffff_f000n;
+/** Bound of all pages together: images have a few MiB, their sections too. */
+const SIZE_LIMIT = 1 << 30;
 /** KVM_MAX_VCPUS. */
 export const MAX_VCPUS = 4096;
 
@@ -103,13 +105,14 @@ export function signatureOf(
 class Launch {
   readonly parts: OvmfPart[] = [];
   readonly operations: LaunchOperation[] = [];
+  private total = 0;
 
   /** Pages of one type; without `data` as many as `size` has. */
   pages(name: string, gpa: number, size: number, pageType: LaunchPageType, data?: Uint8Array): void {
     if (size % PAGE_SIZE !== 0)
       throw refuse('ovmf-format', `${name} at gpa ${hex(gpa)} has ${size} bytes, not a multiple of 4 KiB`);
-    if (size > 1 << 30)
-      throw refuse('ovmf-format', `${name} at gpa ${hex(gpa)} has ${size} bytes, over 1 GiB`);
+    if ((this.total += size) > SIZE_LIMIT)
+      throw refuse('ovmf-format', `with ${name} the launch has over ${SIZE_LIMIT >> 20} MiB of pages`);
     const directive = this.parts.push({ name, gpa: BigInt(gpa), size }) - 1;
     for (let offset = 0; offset < size; offset += PAGE_SIZE)
       this.operations.push({

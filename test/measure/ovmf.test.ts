@@ -5,7 +5,11 @@ import { CvmError, bytesToHex } from '../../src/base/index.ts';
 import { nodeCrypto } from '../../src/base/node.ts';
 import { CPU_MODELS, cpuSignature, measureOvmf, signatureOfType } from '../../src/measure/index.ts';
 import type { OvmfLaunch } from '../../src/measure/index.ts';
+import { Random } from '../igvm/random.ts';
 import { fixture, haveFixtures } from './fixtures.ts';
+import { ovmfImage } from './ovmf-image.ts';
+import { TYPE, sha256, sha384, slowLaunchDigest } from './slow.ts';
+import type { SlowPage } from './slow.ts';
 
 const digest = (launch: OvmfLaunch): string => bytesToHex(measureOvmf(launch, nodeCrypto).digest);
 const EMPTY = new Uint8Array();
@@ -228,5 +232,229 @@ describe('CPU signatures', () => {
     expect(signatureOfType('EPYC-Turin')).toBe(0x00b0_0f00);
     expect(() => signatureOfType('486')).toThrow(/no vCPU type '486'; known are EPYC/);
     for (const name of Object.keys(CPU_MODELS)) expect(signatureOfType(name)).toBeGreaterThan(0x80_0000);
+  });
+});
+
+const NOISE = (index: number): number => (index * 131) & 0xff;
+const GPA = 0xffff_ffff_f000n;
+/** Two pages of firmware with a section of each type, the CPUID page in the middle. */
+const firmware = ovmfImage({
+  size: 8192,
+  fill: NOISE,
+  hashTableGpa: 0x80_5c00,
+  resetEip: 0x80_b004,
+  sections: [
+    [0x80_0000, 0x2000, 1],
+    [0x80_7000, 0x1000, 3],
+    [0x80_6000, 0x1000, 2],
+    [0x80_8000, 0x1000, 4],
+    [0x80_5000, 0x1000, 0x10],
+  ],
+});
+const START = 0x1_0000_0000 - 8192;
+const pagesOf = (bytes: Uint8Array, gpa: number): SlowPage[] =>
+  Array.from({ length: bytes.length / 4096 }, (_, n) => [
+    TYPE.NORMAL,
+    BigInt(gpa + n * 4096),
+    bytes.subarray(n * 4096, (n + 1) * 4096),
+  ]);
+const MEMORY: SlowPage[] = [
+  [TYPE.ZERO, 0x80_0000n],
+  [TYPE.ZERO, 0x80_1000n],
+];
+const CPUID: SlowPage = [TYPE.CPUID, 0x80_7000n];
+const SECRETS: SlowPage = [TYPE.SECRETS, 0x80_6000n];
+const CAA: SlowPage = [TYPE.ZERO, 0x80_8000n];
+const NO_HASHES: SlowPage = [TYPE.ZERO, 0x80_5000n];
+const image = pagesOf(firmware, START);
+
+/** A VMSA field by field: `[offset, bytes, value]` of APM vol. 2, table B-4. */
+function slowVmsa(fields: readonly (readonly [number, number, bigint])[]): Uint8Array {
+  const vmsa = Buffer.alloc(4096);
+  for (const [offset, bytes, value] of fields)
+    for (let i = 0; i < bytes; i++) vmsa[offset + i] = Number((value >> BigInt(8 * i)) & 0xffn);
+  return vmsa;
+}
+type Fields = (readonly [number, number, bigint])[];
+const LIMITS: Fields = Array.from({ length: 10 }, (_, n) => [n * 16 + 4, 4, 0xffffn]);
+const RESET: Fields = [
+  ...LIMITS,
+  [0x02, 2, 0x93n],
+  [0x10, 2, 0xf000n],
+  [0x32, 2, 0x93n],
+  [0x42, 2, 0x93n],
+  [0x52, 2, 0x93n],
+  [0x72, 2, 0x82n],
+  [0x0d0, 8, 0x1000n],
+  [0x148, 8, 0x40n],
+  [0x158, 8, 0x10n],
+  [0x160, 8, 0x400n],
+  [0x168, 8, 0xffff_0ff0n],
+  [0x170, 8, 2n],
+  [0x3e8, 8, 1n],
+];
+const at = (eip: bigint): Fields => [
+  [0x18, 8, eip & 0xffff_0000n],
+  [0x178, 8, eip & 0xffffn],
+];
+const attributes = (cs: bigint, ss: bigint, tr: bigint): Fields => [
+  [0x12, 2, cs],
+  [0x22, 2, ss],
+  [0x92, 2, tr],
+];
+const PAT: Fields = [[0x268, 8, 0x0007_0406_0007_0406n]];
+const FEATURES: Fields = [[0x3b0, 8, 0x21n]];
+const BSP = 0xffff_fff0n;
+const AP = 0x80_b004n;
+
+describe('what each VMM measures', () => {
+  const launch: OvmfLaunch = {
+    mode: 'snp',
+    ovmf: firmware,
+    vcpus: 2,
+    vcpuSig: 0xa0_0f11,
+    guestFeatures: 0x21n,
+  };
+  const expectPages = (options: Partial<OvmfLaunch>, pages: SlowPage[], vmsas: Fields[]): void =>
+    expect(digest({ ...launch, ...options })).toBe(
+      slowLaunchDigest([
+        ...image,
+        ...pages,
+        ...vmsas.map((fields): SlowPage => [TYPE.VMSA, GPA, slowVmsa(fields)]),
+      ]),
+    );
+  const common = [...RESET, ...FEATURES];
+
+  it('QEMU: sections in order, the CPU signature in RDX, the FPU as after FINIT', () => {
+    const qemu: Fields = [
+      ...common,
+      ...PAT,
+      ...attributes(0x9bn, 0x93n, 0x8bn),
+      [0x310, 8, 0xa0_0f11n],
+      [0x408, 4, 0x1f80n],
+      [0x410, 2, 0x37fn],
+    ];
+    expectPages(
+      {},
+      [...MEMORY, CPUID, SECRETS, CAA, NO_HASHES],
+      [
+        [...qemu, ...at(BSP)],
+        [...qemu, ...at(AP)],
+      ],
+    );
+  });
+
+  it('EC2: the CPUID page last, RDX 0x600, other attributes for the first vCPU', () => {
+    const ec2: Fields = [...common, ...PAT, [0x310, 8, 0x600n]];
+    expectPages(
+      { vmmType: 'ec2' },
+      [...MEMORY, SECRETS, CAA, NO_HASHES, CPUID],
+      [
+        [...ec2, ...attributes(0x9an, 0x92n, 0x83n), ...at(BSP)],
+        [...ec2, ...attributes(0x9bn, 0x92n, 0x83n), ...at(AP)],
+      ],
+    );
+  });
+
+  it('GCE: memory of the firmware is unmeasured, PAT is its own, VMSAs where the address bits end', () => {
+    const gce: Fields = [
+      ...common,
+      ...attributes(0x9bn, 0x93n, 0x8bn),
+      [0x268, 8, 0x7_0106n],
+      [0x310, 8, 0x600n],
+    ];
+    const unmeasured = MEMORY.map(([, gpa]): SlowPage => [TYPE.UNMEASURED, gpa]);
+    const pages = [...unmeasured, CPUID, SECRETS, CAA, NO_HASHES];
+    expectPages({ vmmType: 'gce' }, pages, [
+      [...gce, ...at(BSP)],
+      [...gce, ...at(AP)],
+    ]);
+    const genoa = ((1n << 52n) - 1n) & ~0xfffn;
+    expect(digest({ ...launch, vmmType: 'gce', vmsaGpa: genoa, vcpus: 1 })).toBe(
+      slowLaunchDigest([...image, ...pages, [TYPE.VMSA, genoa, slowVmsa([...gce, ...at(BSP)])]]),
+    );
+  });
+
+  it('a kernel: its hashes in the page, at the offset of the table', () => {
+    const kernel = new TextEncoder().encode('kernel');
+    const append = 'console=ttyS0';
+    const hashes = Buffer.alloc(4096);
+    const guid = (offset: number, text: string, length: number, hash?: Buffer): void => {
+      const bytes = Buffer.from(text.replaceAll('-', ''), 'hex');
+      for (const [from, to] of [
+        [0, 4],
+        [4, 6],
+        [6, 8],
+      ] as const)
+        bytes.subarray(from, to).reverse();
+      bytes.copy(hashes, offset);
+      hashes.writeUInt16LE(length, offset + 16);
+      hash?.copy(hashes, offset + 18);
+    };
+    guid(0xc00, '9438d606-4f22-4cc9-b479-a793d411fd21', 168);
+    guid(0xc12, '97d02dd8-bd20-4c94-aa78-e7714d36ab2a', 50, sha256(Buffer.from(`${append}\0`)));
+    guid(0xc44, '44baf731-3a2f-4bd7-9af1-41e29169781d', 50, sha256(Buffer.alloc(0)));
+    guid(0xc76, '4de79437-abd2-427f-b835-d5b172d2045b', 50, sha256(kernel));
+    const { steps, parts } = measureOvmf({ ...launch, kernel, append }, nodeCrypto);
+    const step = [...steps!].find(({ gpa }) => gpa === 0x80_5000n)!;
+    expect(parts[step.directive]!.name).toBe('kernel hashes');
+    expect(bytesToHex(step.contentsHash)).toBe(sha384(hashes).toString('hex'));
+  });
+
+  it('fields set by hand reach every VMSA', () => {
+    const { vmsas } = measureOvmf({ ...launch, vmsaFields: { rdx: 0n, x87_fcw: 0n } }, nodeCrypto);
+    for (const vmsa of vmsas) expect([vmsa[0x310], vmsa[0x410], vmsa[0x411]]).toEqual([0, 0, 0]);
+    expect(code({ ...launch, vmsaFields: { nothing: 1n } })).toBe('measure-vmsa-field');
+    expect(code({ ...launch, vmsaFields: { cpl: 256n } })).toBe('measure-vmsa-field');
+    expect(code({ ...launch, vmsaFields: { lbr_stack: 1n } })).toBe('measure-vmsa-field');
+  });
+
+  it("SVSM: the FPU control word is 0, as in the peer's known answers", () => {
+    const svsm = ovmfImage({ size: 4096, fill: NOISE, svsmOffset: 0x40, sections: [] });
+    const options = { ...launch, mode: 'snp:svsm', svsm, varsSize: 0x1000 } as const;
+    const { vmsas, parts } = measureOvmf(options, nodeCrypto);
+    expect(vmsas[0]!.subarray(0x408, 0x412)).toEqual(Uint8Array.of(0x80, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0));
+    expect(parts.map(({ name, gpa }) => [name, gpa])).toEqual([
+      ['OVMF image', BigInt(START)],
+      ['SVSM binary', BigInt(START - 0x2000)],
+      ['VMSA of vCPU 0', GPA],
+      ['VMSA of vCPU 1', GPA],
+    ]);
+    // Later hosts measure the FPU as it is after reset.
+    const set = measureOvmf({ ...options, vmsaFields: { x87_fcw: 0x37fn } }, nodeCrypto);
+    expect(set.vmsas[1]!.subarray(0x410, 0x412)).toEqual(Uint8Array.of(0x7f, 0x03));
+  });
+});
+
+describe('OVMF images and options that do not fit', () => {
+  const launch: OvmfLaunch = { mode: 'snp', ovmf: firmware, vcpus: 1, vcpuType: 'EPYC' };
+  it('are refused with the reason', () => {
+    expect(code(launch)).toBe('measured');
+    expect(code({ ...launch, ovmf: EMPTY })).toBe('ovmf-format');
+    expect(code({ ...launch, ovmf: firmware.subarray(100) })).toBe('ovmf-format');
+    expect(code({ ...launch, vcpus: undefined } as unknown as OvmfLaunch)).toBe('measure-usage');
+    expect(code({ ...launch, vcpus: 1e9 })).toBe('measure-usage');
+    expect(code({ ...launch, append: 'x' })).toBe('measure-usage');
+    expect(code({ ...launch, mode: 'sev', snpOvmfHash: new Uint8Array(48) })).toBe('measure-usage');
+    expect(code({ ...launch, snpOvmfHash: new Uint8Array(47) })).toBe('measure-usage');
+    expect(code({ ...launch, vcpuType: '486' })).toBe('measure-cpu-type');
+    expect(code({ mode: 'snp', ovmf: firmware, vcpus: 1 })).toBe('measure-cpu-type');
+    expect(code({ mode: 'snp', ovmf: firmware, vcpus: 1, vcpuFamily: 25 })).toBe('measure-cpu-type');
+    expect(code({ ...launch, mode: 'snp:svsm' })).toBe('measure-usage');
+    const wide = ovmfImage({ size: 4096, fill: NOISE, resetEip: 1, sections: [[0, 0x7fff_f000, 1]] });
+    expect(code({ ...launch, ovmf: wide })).toBe('ovmf-format');
+  });
+
+  it('damaged anywhere: measured or refused, never thrown otherwise', () => {
+    const random = new Random(5);
+    const codes = new Set<string>();
+    for (let n = 0; n < 3000; n++) {
+      const bytes = firmware.slice();
+      // The tables: the last KiB of the image.
+      for (let k = 1 + random.below(3); k > 0; k--) bytes[7168 + random.below(1024)] = random.next();
+      const damaged = random.chance(10) ? bytes.subarray(random.below(8192)) : bytes;
+      codes.add(code({ ...launch, ovmf: damaged, mode: random.pick(['snp', 'seves', 'sev']) }));
+    }
+    expect([...codes].sort()).toEqual(expect.arrayContaining(['measured', 'ovmf-format']));
   });
 });

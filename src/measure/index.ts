@@ -37,3 +37,4 @@ export type { Reference } from './explain-reference.ts';
 export { QEMU_VMSA_FIELDS } from './explain-vmsa.ts';
 export { compareTraces, traceFromJson, traceToJson } from './trace-diff.ts';
 export type { PageDifference, TraceDifference, TraceEntry, TraceJsonEntry } from './trace-diff.ts';
+export * from './attestation.ts';

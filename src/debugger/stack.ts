@@ -26,6 +26,9 @@ export const MAX_FRAMES = 512;
 /** Code before rip that is scanned for pushes. */
 const MAX_PROLOGUE = 4096;
 
+/** Registers and such that the entry of an exception handler pushes, in words. */
+const MAX_SAVED = 32n;
+
 interface Shape {
   /** RBP holds this function's frame. */
   readonly framed: boolean;
@@ -104,8 +107,8 @@ export function unwind(
   function byFramePointer(last: Frame): Frame | undefined {
     // Stacks grow down: a caller's frame lies above.
     if (last.rbp === 0n || last.rbp % word !== 0n || last.rbp < last.rsp - 2n * word) return undefined;
-    const saved = load(last.rbp);
-    return returnTo(last.rbp + word, saved !== undefined && saved > last.rbp ? saved : 0n);
+    // What is saved there may be RBP of another stack, where an exception came from.
+    return returnTo(last.rbp + word, load(last.rbp) ?? 0n);
   }
 
   /** The caller, or what was interrupted, of a function whose frame is not, or not yet, in RBP. */
@@ -115,7 +118,14 @@ export function unwind(
     const slot = last.rsp + BigInt(shape.depth);
     const saved = (shape.savedRbp > 0 ? load(slot - BigInt(shape.savedRbp)) : last.rbp) ?? 0n;
     // The entry of an exception handler finds there what the processor pushed, perhaps below an error code.
-    return interrupted(slot, saved) ?? interrupted(slot + word, saved) ?? calledFrom(slot, saved);
+    const exact = interrupted(slot, saved) ?? interrupted(slot + word, saved) ?? calledFrom(slot, saved);
+    if (exact) return exact;
+    // A label inside the entry hides its beginning: what the processor pushed lies behind the saved registers.
+    for (let words = 2n; words <= MAX_SAVED; words++) {
+      const found = interrupted(slot + words * word, last.rbp);
+      if (found) return found;
+    }
+    return undefined;
   }
 
   /** How the function has changed the stack where execution is at `at`; undefined if that is not clear. */

@@ -297,6 +297,7 @@ entry_bp:
 entry_gp:
   push rax
   push rbp
+inner_label:
   push rdi
   call handler                    ; handles #GP
   pop rdi
@@ -347,7 +348,7 @@ idt:
     await stopAt('in the handler');
     expect(await stack()).toEqual([
       'handler in the handler',
-      'entry_gp handles #GP',
+      'inner_label handles #GP',
       'work raises #GP',
       'start works',
     ]);

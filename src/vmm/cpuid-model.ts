@@ -39,22 +39,25 @@ const shiftFor = (count: number): number => Math.ceil(Math.log2(Math.max(1, coun
 
 /** fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2. */
 const LEAF1_EDX = bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26);
-/** sse3 pclmulqdq ssse3 fma cx16 pcid sse4.1 sse4.2 x2apic movbe popcnt aes xsave avx f16c rdrand hypervisor. */
-const LEAF1_ECX = bits(0, 1, 9, 12, 13, 17, 19, 20, 21, 22, 23, 25, 26, 28, 29, 30, 31);
-/** fsgsbase bmi1 avx2 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb sha-ni. */
-const LEAF7_EBX = bits(0, 3, 5, 7, 8, 9, 10, 18, 19, 20, 23, 24, 29);
-/** umip vaes vpclmulqdq rdpid. */
-const LEAF7_ECX = bits(2, 9, 10, 22);
+// A Milan without what the processor here does not execute yet, so that no guest is led into it: AVX
+// and what needs it (fma f16c avx2 vaes vpclmulqdq), sse4a, clzero.
+
+/** sse3 pclmulqdq ssse3 cx16 pcid sse4.1 sse4.2 x2apic movbe popcnt aes xsave rdrand hypervisor. */
+const LEAF1_ECX = bits(0, 1, 9, 13, 17, 19, 20, 21, 22, 23, 25, 26, 30, 31);
+/** fsgsbase bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb sha-ni. */
+const LEAF7_EBX = bits(0, 3, 7, 8, 9, 10, 18, 19, 20, 23, 24, 29);
+/** umip rdpid. */
+const LEAF7_ECX = bits(2, 22);
 /** fsrm. */
 const LEAF7_EDX = bits(4);
 /** syscall nx mmxext ffxsr pdpe1gb rdtscp lm, and leaf 1's common bits. */
 const EXTENDED_EDX =
   (bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 23, 24) | bits(11, 20, 22, 25, 26, 27, 29)) >>>
   0;
-/** lahf cmp-legacy cr8-legacy abm sse4a misalignsse 3dnowprefetch osvw topoext perfctr-core. */
-const EXTENDED_ECX = bits(0, 1, 4, 5, 6, 7, 8, 9, 22, 23);
-/** clzero invlpgb xsaveerptr wbnoinvd ibpb ibrs stibp ssbd. */
-const CAPACITY_EBX = bits(0, 2, 3, 9, 12, 14, 15, 24);
+/** lahf cmp-legacy cr8-legacy abm misalignsse 3dnowprefetch osvw topoext perfctr-core. */
+const EXTENDED_ECX = bits(0, 1, 4, 5, 7, 8, 9, 22, 23);
+/** invlpgb xsaveerptr wbnoinvd ibpb ibrs stibp ssbd. */
+const CAPACITY_EBX = bits(2, 3, 9, 12, 14, 15, 24);
 
 const MILAN: CpuModel = {
   name: 'EPYC-Milan-v2',
@@ -66,8 +69,7 @@ const MILAN: CpuModel = {
     const row = (leaf: number, subleaf: number, ...values: Registers): Row => ({ leaf, subleaf, values });
     const name = 'AMD EPYC-Milan-v2 Processor';
     const shift = shiftFor(vcpus);
-    // SSE and x87 need 576 bytes, AVX 256 more at 0x240 (APM vol. 2, §11.5.2). The firmware reports the
-    // enabled size for XCR0 = 1, and software must add the rest (QEMU sets the same).
+    // x87 and SSE need 576 bytes (APM vol. 2, §11.5.2).
     const xsave = { xcr0: 1n };
     return [
       row(0x0, 0, 0x10, ...VENDOR),
@@ -85,9 +87,8 @@ const MILAN: CpuModel = {
       row(0x7, 0, 0, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX),
       row(0xb, 0, 0, 1, 0x100, apicId),
       row(0xb, 1, shift, vcpus, 0x201, apicId),
-      { ...row(0xd, 0, 0x7, 0x240, 0x340, 0), ...xsave },
+      { ...row(0xd, 0, 0x3, 0x240, 0x240, 0), ...xsave },
       { ...row(0xd, 1, 0xf, 0x240, 0, 0), ...xsave },
-      row(0xd, 2, 0x100, 0x240, 0, 0),
       row(0x8000_0000, 0, 0x8000_001f, ...VENDOR),
       row(0x8000_0001, 0, 0x00a0_0f11, 0, EXTENDED_ECX, EXTENDED_EDX),
       row(0x8000_0002, 0, ...brand(name, 0)),
@@ -150,14 +151,11 @@ export function hostCpuid(
   apicId: number,
   leaf: number,
   subleaf: number,
-  xcr0: bigint,
 ): Registers {
   if (leaf === 0x4000_0000) return KVM_SIGNATURE;
   if (leaf === 0x4000_0001) return [0, 0, 0, 0];
   const rows = model.rows(vcpus, apicId).filter((row) => row.leaf === leaf);
   const row = rows.find((each) => each.subleaf === subleaf) ?? (rows.length === 1 ? rows[0] : undefined);
   if (!row) return [0, 0, 0, 0];
-  if (leaf === 0xd && subleaf === 0)
-    return [row.values[0], xcr0 & 4n ? 0x340 : 0x240, row.values[2], row.values[3]];
   return row.values;
 }

@@ -301,9 +301,10 @@ function writeMsr(request: GhcbRequest): void {
 function cpuid(request: GhcbRequest): void {
   const leaf = Number(request.input('rax') & 0xffff_ffffn);
   const subleaf = Number(request.input('rcx') & 0xffff_ffffn);
-  const xcr0 = leaf === 0xd ? request.input('xcr0') : 1n;
+  // The guest must hand over XCR0 with leaf 0xD (GHCB spec. §4.1.3).
+  if (leaf === 0xd) request.input('xcr0');
   const { model, vcpus } = request.host.parts;
-  const [eax, ebx, ecx, edx] = hostCpuid(model, vcpus.length, request.thread.vcpu, leaf, subleaf, xcr0);
+  const [eax, ebx, ecx, edx] = hostCpuid(model, vcpus.length, request.thread.vcpu, leaf, subleaf);
   request.log('cpuid', `CPUID ${hex(leaf)}, ${hex(subleaf)}`);
   for (const [name, value] of [
     ['rax', eax],

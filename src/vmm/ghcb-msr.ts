@@ -26,7 +26,7 @@ export function answerGhcbMsr(host: Host, thread: Thread): void {
     case GHCB_MSR.CPUID_REQUEST: {
       const register = Number((request >> 30n) & 3n);
       const leaf = Number(request >> 32n);
-      const values = hostCpuid(parts.model, parts.vcpus.length, thread.vcpu, leaf, 0, 1n);
+      const values = hostCpuid(parts.model, parts.vcpus.length, thread.vcpu, leaf, 0);
       const value = BigInt(values[register]! >>> 0);
       return answer(GHCB_MSR.CPUID_RESPONSE, (value << 32n) | (BigInt(register) << 30n));
     }

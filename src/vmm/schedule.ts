@@ -1,4 +1,5 @@
 /** The fixed schedule: vCPUs take turns of a fixed number of retired instructions. */
+import type { Vcpu } from './thread.ts';
 
 /** Instructions a vCPU runs before the next one's turn. */
 const QUANTUM = 20_000;
@@ -9,7 +10,7 @@ export interface Scheduled {
   readonly runnable: boolean;
 }
 
-export class Schedule<V extends Scheduled> {
+export class Schedule<V extends Scheduled = Vcpu> {
   readonly #vcpus: readonly V[];
   #turn = 0;
   #left = QUANTUM;

@@ -41,6 +41,14 @@ const OVERHEAD = 64 << 20;
 const OVERHEAD_PER_VCPU = 1 << 20;
 const ROUND = 64 << 20;
 
+/** What came of a slice on one thread. */
+interface Executed {
+  readonly retired: number;
+  readonly stop: MachineStop | undefined;
+  /** It ended on an exception handler's first instruction (asked for by a step). */
+  readonly delivered?: boolean;
+}
+
 export class SnpMachine implements Machine {
   readonly threads: Thread[] = [];
   retired = 0;
@@ -59,7 +67,7 @@ export class SnpMachine implements Machine {
   readonly #log: EventLog;
   readonly #around: SnpSurroundings;
   readonly #breakpoints: Breakpoints;
-  readonly #schedule: Schedule<Vcpu>;
+  readonly #schedule: Schedule;
   #current: Thread;
   /** Instructions the present `engine.run` was given; 0 between runs. */
   #slice = 0;
@@ -258,9 +266,10 @@ export class SnpMachine implements Machine {
     if (refused) return this.#stopped(thread, refused);
     for (let attempt = 0; attempt < FRUITLESS_LIMIT; attempt++) {
       if (!thread.active || thread.halted || thread.ended) return this.#stopped(thread, idle(thread));
-      const { retired, stop } = this.#execute(thread, 1);
+      const { retired, stop, delivered } = this.#execute(thread, 1, true);
       if (stop && stop.reason !== 'breakpoint') return stop;
-      if (retired === 0) continue;
+      // A fault is a step too: it ends on the first instruction of the handler.
+      if (retired === 0 && !delivered) continue;
       // Landed: going on from here shall not stop at once.
       thread.passBreakpoint = true;
       return this.#stopped(thread, { reason: 'step', message: 'one instruction', final: false });
@@ -276,14 +285,14 @@ export class SnpMachine implements Machine {
     return this.#stopped(thread, { reason: 'error', message: error.message, final: true, error });
   }
 
-  #execute(thread: Thread, count: number): { retired: number; stop: MachineStop | undefined } {
+  #execute(thread: Thread, count: number, stopAtDelivery = false): Executed {
     this.#slice = count;
-    const result = this.#engine.run(thread.cpu, count);
+    const result = this.#engine.run(thread.cpu, count, stopAtDelivery);
     this.#slice = 0;
     this.retired += result.retired;
     this.#schedule.spend(result.retired);
     if (result.retired > 0) thread.passBreakpoint = false;
-    const done = (request: StopRequest | undefined): { retired: number; stop: MachineStop | undefined } => ({
+    const done = (request: StopRequest | undefined): Executed => ({
       retired: result.retired,
       stop: request && this.#stopped(thread, request),
     });
@@ -291,6 +300,8 @@ export class SnpMachine implements Machine {
       case 'budget':
       case 'stop':
         return done(undefined);
+      case 'delivered':
+        return { ...done(undefined), delivered: true };
       case 'breakpoint':
         return {
           retired: result.retired,

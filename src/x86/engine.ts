@@ -16,10 +16,10 @@ import { MICRO_OP } from './microop.ts';
 import type { MachineMemory } from './memory.ts';
 import { OpView } from './opview.ts';
 import { RegionCache } from './region-cache.ts';
-import { deliverWithNesting } from './system/index.ts';
+import { deliverWithNesting, interruptible } from './system/index.ts';
 import { dropWriteGrants, lookup, slowLoad, slowStore } from './tlb.ts';
 
-export type StopReason = 'budget' | 'breakpoint' | 'stop' | 'exit' | 'shutdown' | 'error';
+export type StopReason = 'budget' | 'breakpoint' | 'stop' | 'delivered' | 'exit' | 'shutdown' | 'error';
 
 export interface RunResult {
   readonly reason: StopReason;
@@ -128,8 +128,11 @@ export class Engine {
     return this.#unfueled + Number(this.#cpu.u64(STATE.budget));
   }
 
-  /** Runs until `maxInstructions` have retired or something stops the context. */
-  run(cpu: Cpu, maxInstructions: number): RunResult {
+  /**
+   * Runs until `maxInstructions` have retired or something stops the context.
+   * @param stopAtDelivery also stop ('delivered') at the first instruction of an exception's handler.
+   */
+  run(cpu: Cpu, maxInstructions: number, stopAtDelivery = false): RunResult {
     this.#cpus.add(cpu);
     this.#cpu = cpu;
     let left = maxInstructions;
@@ -140,7 +143,8 @@ export class Engine {
       cpu.setU64(STATE.retired, cpu.u64(STATE.retired) + BigInt(retired));
       return { reason, retired, ...more };
     };
-    while (left > 0) {
+    for (let first = true; left > 0; first = false) {
+      if (!first && letsInterruptIn(cpu)) return done('stop');
       cpu.setU32(STATE.stopRequested, 0);
       this.#codeDropped = false;
       const shadow = cpu.u32(STATE.interruptShadow) !== 0;
@@ -184,6 +188,7 @@ export class Engine {
           if (second instanceof CvmError) return done('error', { error: atRip(second, cpu.rip) });
           throw second;
         }
+        if (stopAtDelivery) return done('delivered');
         // An exception takes the place of an instruction: a storm of them must not run for ever.
         if (++partials > PARTIAL_LIMIT) return done('budget');
       }
@@ -331,13 +336,16 @@ export class Engine {
         if (this.#helpers[index]!(cpu, view) === true) return 2;
         // An interrupt shadow, or TF just set, ends with the next instruction: back to where it is counted.
         const watched = cpu.u32(STATE.interruptShadow) !== 0 || (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
-        return leaving() || watched ? 1 : 0;
+        return leaving() || watched || letsInterruptIn(cpu) ? 1 : 0;
       },
       enter: (ip: bigint) => this.#enter(u(ip)),
       hot: (ip: bigint, op: number, entry: number) => this.#hot(u(ip), op, entry),
     };
   }
 }
+
+/** Whoever runs the context has an interrupt for it, and it would take one now. */
+const letsInterruptIn = (cpu: Cpu): boolean => cpu.u32(STATE.interruptWaiting) !== 0 && interruptible(cpu);
 
 const atRip = (error: CvmError, rip: bigint): CvmError =>
   error.place.rip !== undefined

@@ -33,7 +33,7 @@ const COLD_LIMIT = 300;
 const HOT_NAMES = new Set(
   (
     'mov lea add sub cmp test and or xor push pop call ret jmp jcc jmp_ind call_ind movzx8 movzx16 movsx8 movsx16 ' +
-    'movsxd inc dec shl shr sar imul not neg adc sbb xchg bt leave cbw cmovcc'
+    'movsxd inc dec shl shr sar imul imul3 not neg adc sbb xchg bt leave cbw cwd push_imm ret_imm cmovcc'
   ).split(' '),
 );
 const isHot = (c: Case): boolean =>

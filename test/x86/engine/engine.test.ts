@@ -133,6 +133,13 @@ describe('faults', () => {
     expect(machine.peek(frame + 24, 8) & BigInt(FLAG.RF)).toBe(BigInt(FLAG.RF));
   });
 
+  it('end a run that asks for it on the first instruction of the handler', () => {
+    const { machine, cpu, engine, label } = guest('ud2\n handler: hlt');
+    withIdt(machine, cpu, 6, label('handler'));
+    expect(engine.run(cpu, 1, true)).toMatchObject({ reason: 'delivered', retired: 0 });
+    expect(cpu.rip).toBe(label('handler'));
+  });
+
   it('in the second page of a crossing store change neither page', () => {
     const { machine, cpu, engine, label } = guest(`
       mov rbx, 0x1ffffe

@@ -10,7 +10,7 @@ import { SilentError } from './dap/connection.ts';
 import type { After, Connection } from './dap/connection.ts';
 import { disassemble } from './disassembly.ts';
 import { evaluateText, formatValue, splitFormat } from './expression/index.ts';
-import type { Scope } from './expression/index.ts';
+import type { Scope, TypeName } from './expression/index.ts';
 import { rmpRanges, vmsaFields } from './inspectors.ts';
 import type { Guest } from './launch.ts';
 import { REGISTERS, formatRegister, registerNamed, writeRegister } from './registers.ts';
@@ -216,6 +216,7 @@ export class Inspection {
     const result = [
       formatValue(value, format || (args.format?.hex ? 'x' : '')),
       ...(note ? [`[${note}]`] : name ? [`<${name}>`] : []),
+      ...dataOf(guest, expression, scope),
     ].join(' ');
     return {
       result,
@@ -309,6 +310,19 @@ const PLAIN_REGISTER =
   /^(r[a-d]x|r[sd]i|r[sb]p|r\d+[dwb]?|rip|rflags|e[a-d]x|e[sd]i|e[sb]p|cr\d|dr\d|efer|[xy]mm\d+)$/i;
 const isSourceWord = (text: string): boolean =>
   /^[a-z_]\w*$/i.test(text) && registerNamed(text) !== undefined && !PLAIN_REGISTER.test(text);
+
+/** What a plain name of a data symbol holds, where that is a number. */
+function dataOf(guest: Guest, name: string, scope: Scope): string[] {
+  if (!/^[A-Za-z_][\w:]*$/.test(name) || registerNamed(name)) return [];
+  const [symbol] = guest.symbols.symbolByName(name);
+  if (symbol?.kind !== 'object' || ![1n, 2n, 4n, 8n].includes(symbol.size)) return [];
+  try {
+    const value = scope.load(symbol.address, Number(symbol.size));
+    return [`= ${formatValue({ value, type: `u${8 * Number(symbol.size)}` as TypeName })}`];
+  } catch {
+    return ['(not mapped)'];
+  }
+}
 
 const threadName = (thread: MachineThread): string =>
   thread.state === 'running' || thread.state === 'runnable'

@@ -1,7 +1,11 @@
 /** A client that asks too early, too late or nonsense gets an error, and the session lives on. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SHAPES } from '../../src/debugger/dap/shape.ts';
 import { Client, memoryHost } from './client.ts';
+
+const SAMPLE = join(import.meta.dirname, '../../samples/mini-svsm/mini-svsm.igvm');
 
 let client: Client;
 afterEach(() => client.dispose());
@@ -106,6 +110,24 @@ describe('a launch that cannot be', () => {
     await client.request('initialize', { adapterID: 'cvm' });
     for (const program of ['/empty.igvm', '/text.igvm'])
       await expect(client.request('launch', { program })).rejects.toThrow(/IGVM/);
+  });
+});
+
+describe('a client that leaves while the guest is loaded', () => {
+  it('has its launch cancelled', async () => {
+    let give: (bytes: Uint8Array) => void = () => {};
+    const slow = memoryHost({});
+    client = new Client({
+      ...slow,
+      files: { ...slow.files, readFile: () => new Promise((resolve) => (give = resolve)) },
+    });
+    await client.request('initialize', { adapterID: 'cvm' });
+    const launch = client.raw({ command: 'launch', arguments: { program: '/slow.igvm' } });
+    await expect(client.request('threads')).rejects.toThrow(/still being loaded/);
+    await client.request('disconnect');
+    give(new Uint8Array(readFileSync(SAMPLE)));
+    expect(await launch).toMatchObject({ success: false, message: 'cancelled' });
+    expect(client.pending('initialized')).toEqual([]);
   });
 });
 

@@ -90,6 +90,7 @@ describe('the sample', () => {
     await breakAt('vc.rs');
     expect((await go('next')).text).toMatch(/^check\(/);
     expect((await go('next')).text).toMatch(/^check\(apic_base/);
+    expect(await evaluate('HANDLED')).toMatch(/<mini_svsm::vc::HANDLED> = 2$/);
     expect((await go('stepOut')).at).toBe('main.rs svsm_main');
   });
 

@@ -15,3 +15,11 @@ export { MAX_REPORT_BYTES, azureDataMatches, readReportFile } from './report-fil
 export type { AzureRuntimeData, ReportFile } from './report-file.ts';
 export { compareReport, verifyReport } from './report-verify.ts';
 export type { ReportCertificates, ReportExpectation } from './report-verify.ts';
+export { ID_AUTH, ID_BLOCK, decodeIdBlock, encodeIdBlock, keyDigest, makeIdBlock } from './id-block.ts';
+export type { IdBlock, SignedIdBlock } from './id-block.ts';
+export { assembleIdBlock, signIdBlock, signedIdKey } from './id-block-sign.ts';
+export type { IdAuthParts, IdKeys } from './id-block-sign.ts';
+export { embedIdBlock, guestPolicy, idBlocksOf, snpMask } from './id-block-igvm.ts';
+export type { EmbedOptions, EmbeddedIdBlock } from './id-block-igvm.ts';
+export { verifyEmbeddedIdBlock, verifyIdBlock } from './id-block-verify.ts';
+export type { IdBlockExpectation, IdBlockVerdict } from './id-block-verify.ts';

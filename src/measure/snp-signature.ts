@@ -56,7 +56,8 @@ export function pointOfFirmware(bytes: Uint8Array): Uint8Array | undefined {
   const x = fromFirmwareNumber(fieldBytes(bytes, SNP_PUBLIC_KEY.field('QX')));
   const y = fromFirmwareNumber(fieldBytes(bytes, SNP_PUBLIC_KEY.field('QY')));
   const curve = readField(bytes, SNP_PUBLIC_KEY.field('CURVE'));
-  if (!x || !y || curve !== BigInt(CURVE_P384)) return undefined;
+  const reserved = fieldBytes(bytes, SNP_PUBLIC_KEY.field('RESERVED_94'));
+  if (!x || !y || curve !== BigInt(CURVE_P384) || !allZero(reserved)) return undefined;
   return Uint8Array.from([4, ...x, ...y]);
 }
 

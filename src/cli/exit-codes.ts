@@ -6,6 +6,8 @@ export const EXIT = {
   success: 0,
   /** The guest ended with a failure of its own: GHCB termination request, failure code on port 0xf4. */
   guestFailure: 1,
+  /** `diff`: the files differ; `check`: there are findings; `explain`: the digests differ, and why is known. */
+  differs: 1,
   usage: 2,
   /** A file is missing, unreadable, damaged beyond use, or cannot be launched. */
   badFile: 3,
@@ -18,6 +20,8 @@ export const EXIT = {
   idle: 7,
   /** The host gave up, as KVM would: invalid save area, RMP violation. */
   hostError: 8,
+  /** `explain`: the digests differ and nothing that was tried explains it. */
+  unexplained: 9,
   /** A fault of this program. */
   internal: 70,
 } as const;

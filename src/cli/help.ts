@@ -6,6 +6,9 @@ Usage: cvm COMMAND [ARGUMENTS]
 
   list FILE       every directive of an IGVM file, one a line
   measure FILE    the expected launch digest of an IGVM file, or of an OVMF guest
+  explain FILE    what would make FILE give an expected digest
+  diff A B        what differs between two files, and where their digests part
+  check FILE      what is wrong with a file, and whether a loader takes it
   run FILE        run the guest; its console is standard output
   dap             serve the debug adapter on standard input and output
   lsp             serve the language server on standard input and output
@@ -13,6 +16,7 @@ Usage: cvm COMMAND [ARGUMENTS]
 cvm COMMAND --help tells more. Exit codes:
   0 success   1 the guest failed    2 usage             3 bad file    4 shutdown (triple fault)
   5 not implemented    6 --max-instructions reached    7 every vCPU halted    8 the host gave up
+  1 also: diff, check and explain found something            9 explain found nothing that explains it
 `,
   list: `Usage: cvm list FILE
 
@@ -64,6 +68,55 @@ For both:
   cvm measure svsm.igvm --loader qemu-kvm --vcpus 4 --vcpu-type EPYC-v4 --json
   cvm measure --mode snp --vcpus 1 --vcpu-type EPYC-v4 --ovmf OVMF.fd --kernel vmlinuz --append quiet
   diff <(cvm measure --trace old.igvm) <(cvm measure --trace new.igvm)
+`,
+  explain: `Usage: cvm explain FILE --expected DIGEST [OPTIONS]
+       cvm explain --mode MODE --ovmf PATH [...] --expected DIGEST [OPTIONS]
+
+Finds what would make an image, or an OVMF guest, give the digest that was expected, and says it in one
+sentence. Takes the options of cvm measure, which say how the image is believed to be launched.
+
+  --expected DIGEST     hexadecimal, or a file: digest, ID block (96 bytes) or attestation report;
+                        default: the ID block in FILE
+  --reference FILE      a good IGVM file, or a good trace (cvm measure --trace --json): names changed pages,
+                        which a digest alone cannot
+  --candidate PATH      another OVMF image that may have been used; may be repeated
+  --effort N            hashes after which the search ends (default 2M)
+  --json                one JSON object: expected, measured, matches, causes, notes, tried, hashes, complete
+
+Exit codes: 0 the digests match, 1 they differ and here is why, 9 they differ and nothing explains it.
+
+  cvm explain svsm.igvm --loader qemu-kvm --expected report.bin
+  cvm explain svsm.igvm --expected 1f2e... --reference last-release.igvm
+  cvm explain --mode snp --vcpus 1 --vcpu-type EPYC-v4 --ovmf OVMF.fd --expected report.bin --candidate old/OVMF.fd
+`,
+  diff: `Usage: cvm diff A B [--json]
+
+Prints the directives that differ (+ added, - removed, ~ changed, > moved), with fields and the first byte of
+contents, and for each platform both digests and the first page after which they part. Exit code 1 if
+anything differs. File offsets do not count: two files with the same guest are equal.
+
+  cvm diff old.igvm new.igvm
+  cvm diff old.igvm new.igvm --json | jq '.digests[].first'
+`,
+  check: `Usage: cvm check FILE [OPTIONS]
+
+Prints what is wrong with a file: the rules of the format, whether a loader takes it, and lints; one finding
+a line, FILE:DIRECTIVE: severity: message [code].
+
+  --loader L             the loader to check for (default qemu-kvm; file-order: none)
+  --release              what a release must not have is an error: a policy that allows debugging
+  --level S              the least severity to print: error, warning, info, hint (default)
+  --fail-on S            the least severity to fail on: error (default), warning, info, hint
+  --firmware-descriptor PATH
+                         checks QEMU's firmware descriptor of the file too
+  --write-firmware-descriptor
+                         prints a descriptor for the file instead
+  --json                 one JSON object: file, loader, diagnostics
+
+Exit code 1 if there are findings to fail on.
+
+  cvm check svsm.igvm --release --fail-on warning
+  cvm check svsm.igvm --write-firmware-descriptor > 60-svsm.json
 `,
   run: `Usage: cvm run FILE [OPTIONS]
 

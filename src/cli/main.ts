@@ -3,7 +3,10 @@
  * rooms; this one never parses a file, hashes a page or drives a processor by itself.
  */
 import { CvmError } from '../base/index.ts';
+import { check } from './check.ts';
+import { diff } from './diff.ts';
 import { EXIT } from './exit-codes.ts';
+import { explain } from './explain.ts';
 import { HELP } from './help.ts';
 import { list } from './list.ts';
 import { measure } from './measure.ts';
@@ -14,6 +17,9 @@ import { dap, lsp } from './serve.ts';
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   list,
   measure,
+  explain,
+  diff,
+  check,
   run,
   dap,
   lsp,

@@ -42,7 +42,8 @@ export async function measureOvmfCommand(values: Values): Promise<number> {
 
 const text = (value: Values[string]): string | undefined => (value === undefined ? undefined : String(value));
 
-async function launchOf(values: Values): Promise<OvmfLaunch> {
+/** @throws CvmError `usage`, or for a file that cannot be read. */
+export async function launchOf(values: Values): Promise<OvmfLaunch> {
   for (const name of ['platform', 'loader', 'tdx-order'])
     if (values[name] !== undefined) throw usageError(`--${name} is for IGVM files`);
   const mode = text(values.mode) as OvmfMode | undefined;
@@ -133,7 +134,7 @@ async function* chunks(path: string): AsyncGenerator<Buffer> {
   }
 }
 
-async function firmware(path: string): Promise<Uint8Array> {
+export async function firmware(path: string): Promise<Uint8Array> {
   const parts: Buffer[] = [];
   let size = 0;
   for await (const chunk of chunks(path)) {

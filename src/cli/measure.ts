@@ -55,7 +55,7 @@ export async function measure(args: readonly string[]): Promise<number> {
 
 async function measureFile(path: string, values: Values): Promise<number> {
   const options = igvmOptions(values);
-  const file = await open(path);
+  const file = await openSound(path);
   const measured = withUsage(() => measureIgvm(file, options, nodeHost.crypto));
   const digest = digestText(measured.digest, values);
   if (!values.json) {
@@ -70,14 +70,16 @@ async function measureFile(path: string, values: Values): Promise<number> {
   return EXIT.success;
 }
 
-async function open(path: string): Promise<IgvmFile> {
+/** @throws CvmError for a file that the igvm crate would refuse. */
+export async function openSound(path: string): Promise<IgvmFile> {
   const file = parseIgvm(await nodeHost.files.readFile(path, MAX_IGVM_BYTES));
   const error = file.diagnostics.find((finding: Diagnostic) => finding.severity === 'error');
   if (error) throw new CvmError(error.code, error.message, { name: path, fileOffset: error.offset });
   return file;
 }
 
-function igvmOptions(values: Values): MeasureOptions & { readonly tdxOrder?: TdxOrder } {
+/** @throws CvmError `usage`. */
+export function igvmOptions(values: Values): MeasureOptions & { readonly tdxOrder?: TdxOrder } {
   for (const name of OVMF_ONLY)
     if (values[name] !== undefined) throw usageError(`--${name} needs --mode and --ovmf`);
   const vcpus = count('vcpus', values.vcpus, 1, MAX_VCPUS);

@@ -27,10 +27,13 @@ export function parse(
   }
   const { values, positionals } = parsed;
   if (values.help) return { values, files: positionals };
-  if (positionals.length < files) throw usageError('a FILE is missing');
+  if (positionals.length < files)
+    throw usageError(files === 1 ? 'a FILE is missing' : `${files} FILEs are needed`);
   if (positionals.length > files)
     throw usageError(
-      files === 0 ? 'this command takes no file' : `one FILE only, not '${positionals[files]}' too`,
+      files === 0
+        ? 'this command takes no file'
+        : `${files === 1 ? 'one FILE' : `${files} FILEs`} only, not '${positionals[files]}' too`,
     );
   return { values, files: positionals };
 }

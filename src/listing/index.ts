@@ -18,6 +18,8 @@ export type { Fold, OutlineEntry, OutlineKind } from './outline.ts';
 export { summarize } from './summary.ts';
 export { policyAbi, policyBits, policyWords } from './policy.ts';
 export { hexDump } from './hexdump.ts';
+export { diffImages } from './diff.ts';
+export type { DigestDifference, DirectiveDifference, FieldDifference, ImageDifference } from './diff.ts';
 export { startLanguageServer } from './server.ts';
 export * from './protocol.ts';
 

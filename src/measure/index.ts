@@ -36,5 +36,19 @@ export type { Cause } from './explain-search.ts';
 export type { Reference } from './explain-reference.ts';
 export { QEMU_VMSA_FIELDS } from './explain-vmsa.ts';
 export { compareTraces, traceFromJson, traceToJson } from './trace-diff.ts';
-export type { PageDifference, TraceDifference, TraceEntry, TraceJsonEntry } from './trace-diff.ts';
+export type {
+  PageDifference,
+  PageDifferenceKind,
+  TraceDifference,
+  TraceEntry,
+  TraceJsonEntry,
+} from './trace-diff.ts';
 export * from './attestation.ts';
+export { checkImage } from './check.ts';
+export type { CheckOptions } from './check.ts';
+export {
+  checkFirmwareDescriptor,
+  firmwareDescriptor,
+  readFirmwareDescriptor,
+} from './firmware-descriptor.ts';
+export type { FirmwareDescriptor } from './firmware-descriptor.ts';

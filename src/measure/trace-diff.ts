@@ -113,12 +113,12 @@ export function compareTraces(
   return { first: from, pages: found };
 }
 
-/** One page of `cvm measure --trace --json`. */
+/** One page of `cvm measure --trace --json`; `contents` is null where they are not measured. */
 export interface TraceJsonEntry {
   readonly directive: number;
   readonly gpa: string;
   readonly pageType: SnpPageType;
-  readonly contentsHash: string;
+  readonly contents: string | null;
   readonly digest: string;
 }
 
@@ -127,7 +127,7 @@ export function traceToJson(entries: Iterable<TraceEntry>): TraceJsonEntry[] {
     directive,
     gpa: hex(gpa),
     pageType,
-    contentsHash: bytesToHex(contentsHash),
+    contents: contentsHash.some((byte) => byte !== 0) ? bytesToHex(contentsHash) : null,
     digest: bytesToHex(digest),
   }));
 }
@@ -136,35 +136,43 @@ export function traceToJson(entries: Iterable<TraceEntry>): TraceJsonEntry[] {
 const MAX_ENTRIES = 1 << 21;
 
 /**
- * The trace in the output of `cvm measure --trace --json`: an object with a list `trace` (or `steps`), or that list.
+ * The trace in the output of `cvm measure --trace --json`: an object with a list `steps`, or that list.
  *
  * @throws CvmError `measure-trace` if it is none.
  */
 export function traceFromJson(value: unknown): TraceEntry[] {
   const object = value as { trace?: unknown; steps?: unknown } | null;
-  const list = Array.isArray(value) ? (value as unknown[]) : (object?.trace ?? object?.steps);
+  const list = Array.isArray(value) ? (value as unknown[]) : (object?.steps ?? object?.trace);
   const fail = (what: string) => new CvmError('measure-trace', `this is no digest trace: ${what}`);
-  if (!Array.isArray(list)) throw fail('it has no list named trace');
+  if (!Array.isArray(list)) throw fail('it has no list named steps');
   if (list.length > MAX_ENTRIES) throw fail(`it has ${list.length} pages`);
-  return list.map((one: Partial<TraceJsonEntry> | null, index) => {
-    const bytes = (name: 'contentsHash' | 'digest'): Uint8Array => {
-      const text = one?.[name] ?? (name === 'contentsHash' ? '0'.repeat(96) : '');
+  return list.map((one: Readonly<Record<string, unknown>> | null, index) => {
+    const bytes = (what: string, value: unknown): Uint8Array => {
+      const text = value ?? '0'.repeat(96);
       if (typeof text !== 'string' || !/^[0-9a-f]{96}$/i.test(text))
-        throw fail(`page ${index} has no ${name} of 96 hexadecimal digits`);
+        throw fail(`page ${index} has no ${what} of 96 hexadecimal digits`);
       return hexToBytes(text);
     };
-    const gpa = one?.gpa;
-    const pageType = one?.pageType;
+    const gpa = one?.['gpa'];
+    const pageType = pageTypeOf(one?.['pageType'] ?? one?.['kind']);
+    const directive = one?.['directive'] ?? one?.['part'];
     if (typeof gpa !== 'string' || !/^0x[0-9a-f]{1,16}$/i.test(gpa)) throw fail(`page ${index} has no gpa`);
-    if (typeof pageType !== 'string' || !Object.hasOwn(SNP_PAGE_TYPES, pageType))
-      throw fail(`page ${index} has no pageType`);
-    const directive = typeof one?.directive === 'number' ? one.directive : -1;
+    if (!pageType) throw fail(`page ${index} has no page type of SEV-SNP`);
     return {
-      directive,
+      directive: typeof directive === 'number' ? directive : -1,
       gpa: BigInt(gpa),
       pageType,
-      contentsHash: bytes('contentsHash'),
-      digest: bytes('digest'),
+      contentsHash: bytes('contents hash', one?.['contents'] ?? one?.['contentsHash']),
+      digest: bytes('digest', one?.['digest'] ?? ''),
     };
   });
+}
+
+/** `normal`, or in words that end with it (`PAGE_DATA normal`). */
+function pageTypeOf(text: unknown): SnpPageType | undefined {
+  if (typeof text !== 'string') return undefined;
+  if (text.startsWith('VP_CONTEXT')) return 'vmsa';
+  if (text === 'PARAMETER_INSERT') return 'unmeasured';
+  const last = text.slice(text.lastIndexOf(' ') + 1).replace('cpuid-xf', 'cpuid');
+  return Object.hasOwn(SNP_PAGE_TYPES, last) ? (last as SnpPageType) : undefined;
 }

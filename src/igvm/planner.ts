@@ -6,10 +6,10 @@ import type {
   LaunchOperation,
   LaunchPageType,
   PageOperation,
-  ParameterPageOperation,
   VpContextFormat,
   VpContextOperation,
 } from './operations.ts';
+import { isHandled, platformProblem, resetContexts, sortByGpa } from './loader-rules.ts';
 import { platformMap } from './platforms.ts';
 import { PROFILES } from './profiles.ts';
 import type { LoaderProfile } from './profiles.ts';
@@ -44,22 +44,9 @@ const CONTEXT_FORMATS: Partial<Record<PlatformType, VpContextFormat>> = {
 /** Only SNP knows secrets and CPUID pages; elsewhere such a page is a page. */
 const hasSpecialPages = (platform: PlatformType | undefined): boolean => platform === 'SEV_SNP';
 
-type PageLike = PageOperation | ParameterPageOperation | VpContextOperation;
-
 interface Area {
   readonly size: bigint;
   inserted: boolean;
-}
-
-/** What becomes a page, by address; everything else before it, in file order. */
-function sortByGpa(operations: readonly LaunchOperation[]): LaunchOperation[] {
-  const isPage = (operation: LaunchOperation): operation is PageLike =>
-    operation.kind === 'page' ||
-    operation.kind === 'parameter-page' ||
-    (operation.kind === 'vp-context' && operation.format === 'snp-vmsa');
-  const pages = operations.filter(isPage);
-  pages.sort((a, b) => (a.gpa < b.gpa ? -1 : a.gpa > b.gpa ? 1 : 0));
-  return [...operations.filter((operation) => !isPage(operation)), ...pages];
 }
 
 export class Planner {
@@ -101,7 +88,9 @@ export class Planner {
       if (header.section === 'directive') this.directive(header);
     }
     this.flush();
-    if (this.options.vcpus && this.profile.vpContexts === 'last') this.expand(this.options.vcpus);
+    const { vcpus, platformType } = this.options;
+    const hasVmsas = platformType === 'SEV_SNP' || platformType === 'SEV_ES';
+    if (vcpus && hasVmsas && this.profile.vpContexts === 'last') this.expand(vcpus);
     // KVM walks its vCPUs in order when it finishes the launch.
     for (const context of [...this.contexts.values()].sort((a, b) => a.vpIndex - b.vpIndex))
       this.push(context);
@@ -109,42 +98,31 @@ export class Planner {
   }
 
   private checkPlatform(): boolean {
-    const { platforms, title } = this.profile;
-    const { platformType, compatibilityMask } = this.options;
-    if (!platforms || (platformType && platforms.includes(platformType))) return true;
-    const header = this.file.headers.find(
-      (candidate) =>
-        candidate.type === 'SUPPORTED_PLATFORM' && candidate.compatibilityMask === compatibilityMask,
+    const message = platformProblem(this.profile, this.options.platformType);
+    if (message === undefined) return true;
+    const { compatibilityMask } = this.options;
+    this.error(
+      this.file.headers.find(
+        (header) => header.type === 'SUPPORTED_PLATFORM' && header.compatibilityMask === compatibilityMask,
+      ),
+      'igvm-loader-platform',
+      message,
     );
-    const message = `${title} does not launch ${platformType ?? 'this platform'} from an IGVM file`;
-    if (header) this.error(header, 'igvm-loader-platform', message);
-    else this.findings.add('error', 'igvm-loader-platform', message, 0, 0);
     return false;
   }
 
   /** Every vCPU without a context gets its reset state; a context without a vCPU is an error. */
-  private expand({ count, resetContext }: VcpuExpansion): void {
-    if (this.options.platformType !== 'SEV_SNP' && this.options.platformType !== 'SEV_ES') return;
+  private expand(vcpus: VcpuExpansion): void {
+    const { count } = vcpus;
     for (const { vpIndex, directive } of this.contexts.values())
       if (vpIndex >= count)
         this.error(
-          this.file.headers[directive]!,
+          this.file.headers[directive],
           'igvm-vp-index',
           `the VP context is for vCPU ${vpIndex}, but the guest has ${count} vCPU${count === 1 ? '' : 's'}`,
         );
-    const boot = this.contexts.get(0);
-    let data: Uint8Array | undefined;
-    for (let vpIndex = 0; vpIndex < count && !this.full; vpIndex++)
-      if (!this.contexts.has(vpIndex))
-        this.contexts.set(vpIndex, {
-          kind: 'vp-context',
-          gpa: this.profile.vmsaGpa ?? 0n,
-          vpIndex,
-          format: 'snp-vmsa',
-          data: (data ??= resetContext(boot?.data)),
-          directive: boot?.directive ?? -1,
-          reset: true,
-        });
+    for (const context of resetContexts(this.contexts, vcpus, this.profile))
+      this.contexts.set(context.vpIndex, context);
   }
 
   private applies(mask: number): boolean {
@@ -160,26 +138,24 @@ export class Planner {
     if (this.full) return;
     this.full = true;
     this.error(
-      this.file.headers[directive]!,
+      this.file.headers[directive],
       'igvm-too-many-pages',
       'the file asks for more than 8 GiB of pages',
     );
   }
 
-  private error(header: IgvmHeader, code: string, message: string): void {
-    this.findings.header('error', code, header, message);
+  private error(header: IgvmHeader | undefined, code: string, message: string): void {
+    if (header) this.findings.header('error', code, header, message);
+    else this.findings.add('error', code, message, 0, 0);
   }
 
   private checkHandled(header: IgvmHeader): void {
-    const { handles, title } = this.profile;
-    if (!handles || header.ignorable || header.section === 'platform' || handles.has(header.type)) return;
-    // Cloud Hypervisor reads the guest policy and skips other initialization headers.
-    if (header.section === 'initialization' && this.profile.order !== 'page-runs') return;
+    if (isHandled(this.profile, header)) return;
     this.findings.header(
       'warning',
       this.profile.name === 'qemu-kvm' ? 'igvm-qemu-unsupported' : 'igvm-loader-unsupported',
       header,
-      `${title}'s IGVM loader does not know ${header.type} headers and may refuse the file`,
+      `${this.profile.title}'s IGVM loader does not know ${header.type} headers and may refuse the file`,
     );
   }
 

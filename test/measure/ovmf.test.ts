@@ -192,6 +192,49 @@ describe.runIf(haveFixtures(AMD_SEV, OVMF_X64))("sev-snp-measure's known answers
   });
 });
 
+describe.runIf(haveFixtures(AMD_SEV))(
+  'virtee/sev 7.1.0 on the AmdSev image, EPYC-Milan, features 0x21',
+  () => {
+    it.each([
+      [
+        'QEMU',
+        1,
+        'b496397009dbe8008cb6b1eb04f6f3389e5e1abc72f6d03365a9439cd6aa29e4fc8e126596112b5041ccf1e4c7de0abc',
+      ],
+      [
+        'QEMU',
+        3,
+        'c4fa454d247e3dac66cd53a52390158947b002cfaf6dc7625e78ba1fb5dd97c2d2f81eec2d1ab592b5589b1715a82855',
+      ],
+      [
+        'ec2',
+        1,
+        '5249e307cdd6dd24215d8ac28cfe042f874cd6819fde9c766b5db38a49f5e34c09ca9b34a20db1e1d5d69a71b4e6a0b8',
+      ],
+      [
+        'ec2',
+        3,
+        'cc0c23c7a7380c7f37cf0aeadb81748c2ca362738b816cb85163897fa438b946205c04ec85a14434cb3b54e25116f11e',
+      ],
+      [
+        'KRUN',
+        1,
+        '7e27af2f81b07e17617abfc9c752dc62752819eca8453d3962c09408a3cb01d3859d7ef7f0c8d40328c3a32ec1e5cefa',
+      ],
+      [
+        'KRUN',
+        3,
+        'ada82b95dda8100e1c71c9bfdab7035b78e415fe33267c6ea3db983477d215e08f3101e1be939c66deda2ff8cb8c9ee6',
+      ],
+    ] as const)('%s, %i vCPUs', (vmmType, vcpus, expected) => {
+      // It leaves RDX at 0 where sev-snp-measure has 0x600.
+      const vmsaFields = vmmType === 'ec2' ? { rdx: 0n } : {};
+      const launch = { mode: 'snp', vcpuType: 'EPYC-Milan', guestFeatures: 0x21n } as const;
+      expect(digest({ ...launch, ovmf: fixture(AMD_SEV), vmmType, vcpus, vmsaFields })).toBe(expected);
+    });
+  },
+);
+
 describe.runIf(haveFixtures('ovmf/svsm.bin', 'ovmf/svsm_ovmf.fd'))("sev-snp-measure's SVSM answers", () => {
   it.each([
     [4, '27d154c27b7b359c935e250ec6fee72aa0ae8c1225e3b0e1cf46a9567e938066d7d6f94bbdc4a857818bdb79277a44b2'],

@@ -21,6 +21,7 @@ export class CodeCache {
   readonly #memory: MachineMemory;
   readonly #handlers: ReadonlyMap<string, number>;
   readonly #helpers = new Map<string, number>();
+  readonly #helperNames: readonly string[];
   readonly #isBreakpoint: (pageOffset: number) => boolean;
   readonly #pages = new Map<number, Uint32Array>();
   readonly #start: number;
@@ -40,6 +41,7 @@ export class CodeCache {
   ) {
     this.#memory = memory;
     this.#handlers = handlers;
+    this.#helperNames = helperNames;
     helperNames.forEach((name, index) => this.#helpers.set(name, index));
     this.#isBreakpoint = isBreakpoint;
     this.#transient = memory.reserve(2 * MICRO_OP.size);
@@ -49,6 +51,12 @@ export class CodeCache {
 
   isTransient(op: number): boolean {
     return op === this.#transient;
+  }
+  /** Name of the helper a record calls; undefined if it is an IR definition's. */
+  helperOf(op: number): string | undefined {
+    const { view } = this.#memory;
+    if (view.getUint16(op + MICRO_OP.original, true) !== HANDLER.helper) return undefined;
+    return this.#helperNames[view.getUint16(op + MICRO_OP.helper, true)];
   }
   isBreakpoint(op: number): boolean {
     return this.#memory.view.getUint16(op, true) === HANDLER.breakpoint;

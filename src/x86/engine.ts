@@ -37,6 +37,8 @@ export const DEFAULT_HEAT = 500;
 /** Repeated instructions may be re-entered this often before `run` gives its caller a turn. */
 const PARTIAL_LIMIT = 256;
 
+const SOFTWARE_INTERRUPTS: ReadonlySet<string> = new Set(['int', 'int3', 'int1', 'into']);
+
 const MASK64 = 0xffff_ffff_ffff_ffffn;
 const DR6_BS = 1 << 14;
 
@@ -163,7 +165,8 @@ export class Engine {
         const reason = this.#run(cpu.base, op, BigInt(fuel));
         const used = fuel - Number(cpu.u64(STATE.budget));
         left -= used;
-        if (trap && used > 0) {
+        // INT n and its kin clear TF as they go: nothing is pending at the handler (APM vol. 2, §13.1.4).
+        if (trap && used > 0 && !SOFTWARE_INTERRUPTS.has(this.#code.helperOf(op) ?? '')) {
           deliverWithNesting(cpu, { vector: VECTOR.DB, kind: 'exception', dr6: DR6_BS });
         }
         if (reason === REASON.breakpoint) {

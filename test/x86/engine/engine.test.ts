@@ -187,6 +187,21 @@ describe('faults', () => {
   });
 });
 
+describe('single step', () => {
+  it('is not pending at the handler of a software interrupt', () => {
+    const { machine, cpu, engine, label } = guest(`
+      int 0x80
+      hlt
+    handler: hlt
+    debug: hlt`);
+    withIdt(machine, cpu, 0x80, label('handler'));
+    setGate64(machine, 0x6000, 1, label('debug'));
+    cpu.rflags = cpu.rflags | FLAG.TF;
+    engine.run(cpu, 10);
+    expect(cpu.rip).toBe(label('handler') + 1n);
+  });
+});
+
 describe('changing code', () => {
   it('sees its own stores at the next instruction, in the same block', () => {
     const { cpu, engine, label } = guest(`

@@ -128,6 +128,8 @@ const offsets = {
   skipBreak: 732,
   /** Mode, CPL and code base that the jump map was made under (u64), see `Cpu.updateMode`. */
   codeKey: 736,
+  /** A maskable interrupt waits (u32: 0 or 1): the run stops at the first boundary that lets it in. */
+  interruptWaiting: 744,
   st: 768, // 8 x 16 bytes (80 bits used), physical registers R0-R7
   ymm: 1024, // 16 x 32 bytes: XMM in the low half
 } as const;

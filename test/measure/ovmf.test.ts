@@ -228,7 +228,7 @@ describe.runIf(haveFixtures(AMD_SEV))(
       ],
     ] as const)('%s, %i vCPUs', (vmmType, vcpus, expected) => {
       // It leaves RDX at 0 where sev-snp-measure has 0x600.
-      const vmsaFields = vmmType === 'ec2' ? { rdx: 0n } : {};
+      const vmsaFields: Record<string, bigint> = vmmType === 'ec2' ? { rdx: 0n } : {};
       const launch = { mode: 'snp', vcpuType: 'EPYC-Milan', guestFeatures: 0x21n } as const;
       expect(digest({ ...launch, ovmf: fixture(AMD_SEV), vmmType, vcpus, vmsaFields })).toBe(expected);
     });

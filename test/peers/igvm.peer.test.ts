@@ -125,28 +125,32 @@ describe.runIf(existsSync(peer))('the igvm crate', () => {
 const measureTool = folder ? join(folder, 'igvmmeasure') : '';
 
 describe.runIf(existsSync(measureTool))('igvmmeasure of COCONUT-SVSM', () => {
-  it('measures the files we build as the profile of its name does', () => {
-    const scratch = mkdtempSync(join(tmpdir(), 'igvmmeasure-'));
-    for (let seed = 0; seed < 100; seed++) {
-      const file = parseIgvm(randomFile(seed, { exotic: false, architecture: 'X64' }));
-      // It is built without the crate's CoRIM support.
-      const headers = file.headers.filter(({ type }) => !type.startsWith('CORIM'));
-      const bytes = writeIgvm({ ...file, headers });
-      const path = join(scratch, 'file.igvm');
-      writeFileSync(path, bytes);
-      const text = execFileSync(measureTool, [path, 'measure', '--bare', '--ignore-idblock'], {
-        stdio: 'pipe',
-        timeout: 60_000,
-      });
-      const { digest } = measureIgvm(
-        parseIgvm(bytes),
-        { platformType: 'SEV_SNP', profile: 'igvmmeasure' },
-        nodeCrypto,
-      );
-      expect(bytesToHex(digest), `seed ${seed}`).toBe(text.toString().trim().toLowerCase());
-    }
-    rmSync(scratch, { recursive: true });
-  });
+  it.each([
+    ['SEV_SNP', 'igvmmeasure', ['--platform', 'sev-snp']],
+    ['SEV_SNP', 'igvmmeasure-native-zero', ['--platform', 'sev-snp', '--native-zero']],
+    ['SEV_ES', 'igvmmeasure', ['--platform', 'sev-es']],
+    ['SEV', 'igvmmeasure', ['--platform', 'sev']],
+  ] as const)(
+    'measures the files we build as the profile of its name does: %s, %s',
+    (platformType, profile, args) => {
+      const scratch = mkdtempSync(join(tmpdir(), 'igvmmeasure-'));
+      for (let seed = 0; seed < 100; seed++) {
+        const file = parseIgvm(randomFile(seed, { exotic: false, architecture: 'X64' }));
+        // It is built without the crate's CoRIM support.
+        const headers = file.headers.filter(({ type }) => !type.startsWith('CORIM'));
+        const bytes = writeIgvm({ ...file, headers });
+        const path = join(scratch, 'file.igvm');
+        writeFileSync(path, bytes);
+        const text = execFileSync(measureTool, [...args, path, 'measure', '--bare', '--ignore-idblock'], {
+          stdio: 'pipe',
+          timeout: 60_000,
+        });
+        const { digest } = measureIgvm(parseIgvm(bytes), { platformType, profile }, nodeCrypto);
+        expect(bytesToHex(digest), `seed ${seed}`).toBe(text.toString().trim().toLowerCase());
+      }
+      rmSync(scratch, { recursive: true });
+    },
+  );
 });
 
 /** Where the crate is stricter than the format: it knows no VERSION_STRING and no optional bit (igvm#120). */

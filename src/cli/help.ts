@@ -41,7 +41,7 @@ For an IGVM file:
   --tdx-order ORDER    one-pass (default) or two-pass
 
 For OVMF:
-  --mode MODE          sev, seves, snp, snp:ovmf-hash or snp:svsm
+  --mode MODE          sev, seves, snp, snp:ovmf-hash or snp:svsm; or tdx (MRTD, with --tdx-order)
   --ovmf PATH          the firmware
   --vcpus N            the guest's vCPUs
   --vmm-type VMM       QEMU (default), ec2, gce or KRUN

@@ -1,6 +1,6 @@
 /** The options of `cvm measure`: our own, and every one of sev-snp-measure under its own name. */
 import { CvmError, bytesToHex } from '../base/index.ts';
-import type { OvmfLaunch } from '../measure/index.ts';
+import type { OvmfLaunch, TdxOrder } from '../measure/index.ts';
 import { usageError } from './options.ts';
 import type { Options, Values } from './options.ts';
 
@@ -77,6 +77,13 @@ export function digestText(digest: Uint8Array, values: Values): string {
   if (format === 'hex') return bytesToHex(digest);
   if (format === 'base64') return Buffer.from(digest).toString('base64');
   throw usageError(`--output-format must be hex or base64, not '${String(format)}'`);
+}
+
+/** @throws CvmError `usage`. */
+export function tdxOrderOf(values: Values): TdxOrder | undefined {
+  const order = values['tdx-order'];
+  if (order === undefined || order === 'one-pass' || order === 'two-pass') return order;
+  throw usageError(`--tdx-order must be one-pass or two-pass, not '${String(order)}'`);
 }
 
 const USAGE = ['measure-usage', 'measure-cpu-type', 'measure-vmsa-field'];

@@ -3,16 +3,19 @@ import { createReadStream } from 'node:fs';
 import { stat, writeFile } from 'node:fs/promises';
 import { CvmError, bytesToHex, hex, hexToBytes } from '../base/index.ts';
 import { nodeHost } from '../base/node.ts';
-import { MAX_VCPUS, OVMF_MODES, VMM_TYPES, measureOvmf } from '../measure/index.ts';
+import { MAX_VCPUS, OVMF_MODES, VMM_TYPES, measureOvmf, measureTdvf } from '../measure/index.ts';
 import type { OvmfLaunch, OvmfMeasurement, OvmfMode, VmmType } from '../measure/index.ts';
 import { EXIT } from './exit-codes.ts';
-import { digestText, integer, processorOf, withUsage } from './measure-options.ts';
+import { digestText, integer, processorOf, tdxOrderOf, withUsage } from './measure-options.ts';
 import { count, usageError } from './options.ts';
 import type { Values } from './options.ts';
 import { print, printAll } from './output.ts';
 
 /** Firmware images have a few MiB. */
 const MAX_FIRMWARE_BYTES = 256 * 1024 * 1024;
+
+/** Options of mode tdx, which sev-snp-measure does not have. */
+const TDX_OPTIONS = ['mode', 'ovmf', 'tdx-order', 'output-format', 'json', 'trace', 'verbose'];
 
 /** As sev-snp-measure names its modes in its verbose output. */
 const MODE_NAMES: Readonly<Record<OvmfMode, string>> = {
@@ -24,6 +27,7 @@ const MODE_NAMES: Readonly<Record<OvmfMode, string>> = {
 };
 
 export async function measureOvmfCommand(values: Values): Promise<number> {
+  if (values.mode === 'tdx') return measureTdvfCommand(values);
   const launch = await launchOf(values);
   const measured = withUsage(() => measureOvmf(launch, nodeHost.crypto));
   if (values['dump-vmsa'])
@@ -40,6 +44,23 @@ export async function measureOvmfCommand(values: Values): Promise<number> {
   return EXIT.success;
 }
 
+async function measureTdvfCommand(values: Values): Promise<number> {
+  for (const name of Object.keys(values))
+    if (!TDX_OPTIONS.includes(name)) throw usageError(`--${name} has no meaning in mode tdx`);
+  const path = text(values.ovmf);
+  if (path === undefined) throw usageError('--ovmf PATH is missing');
+  const order = tdxOrderOf(values) ?? 'one-pass';
+  const { digest, algorithm, parts } = measureTdvf(await firmware(path), nodeHost.crypto, order);
+  const written = digestText(digest, values);
+  const measured = { mode: 'tdx', algorithm, parts, steps: undefined };
+  if (values.json) await printAll(json(measured, written, false));
+  else {
+    if (values.trace) await printAll(traceLines(measured));
+    print(values.verbose ? `Calculated TDX guest measurement: ${written}` : written);
+  }
+  return EXIT.success;
+}
+
 const text = (value: Values[string]): string | undefined => (value === undefined ? undefined : String(value));
 
 /** @throws CvmError `usage`, or for a file that cannot be read. */
@@ -47,7 +68,8 @@ export async function launchOf(values: Values): Promise<OvmfLaunch> {
   for (const name of ['platform', 'loader', 'tdx-order'])
     if (values[name] !== undefined) throw usageError(`--${name} is for IGVM files`);
   const mode = text(values.mode) as OvmfMode | undefined;
-  if (!mode || !OVMF_MODES.includes(mode)) throw usageError(`--mode must be one of ${OVMF_MODES.join(', ')}`);
+  if (!mode || !OVMF_MODES.includes(mode))
+    throw usageError(`--mode must be one of ${OVMF_MODES.join(', ')}, tdx`);
   const ovmf = text(values.ovmf);
   if (ovmf === undefined) throw usageError('--ovmf PATH is missing');
   if (mode === 'snp:ovmf-hash') return { mode, ovmf: await firmware(ovmf) };
@@ -153,7 +175,10 @@ async function hashed(path: string): Promise<{ readonly sha256: Uint8Array }> {
   return { sha256: hash.digest() };
 }
 
-function* traceLines({ steps, parts }: OvmfMeasurement): Generator<string> {
+/** What `cvm measure` shows of a measurement. */
+type Shown = Pick<OvmfMeasurement, 'algorithm' | 'parts' | 'steps'> & { readonly mode: string };
+
+function* traceLines({ steps, parts }: Shown): Generator<string> {
   if (!steps) {
     yield '# gpa  size  part\n';
     for (const { name, gpa, size } of parts) yield `${hex(gpa)}  ${size}  ${name}\n`;
@@ -164,7 +189,7 @@ function* traceLines({ steps, parts }: OvmfMeasurement): Generator<string> {
     yield `${hex(gpa)}  ${pageType}  ${parts[directive]!.name}  ${bytesToHex(contentsHash)}  ${bytesToHex(digest)}\n`;
 }
 
-function* json(measured: OvmfMeasurement, digest: string, trace: boolean): Generator<string> {
+function* json(measured: Shown, digest: string, trace: boolean): Generator<string> {
   const { mode, algorithm, parts, steps } = measured;
   const head = JSON.stringify(
     { mode, algorithm, digest, parts: parts.map((part) => ({ ...part, gpa: hex(part.gpa) })) },

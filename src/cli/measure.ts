@@ -9,7 +9,7 @@ import { MAX_VCPUS, measureIgvm, measurementSteps, signatureOf } from '../measur
 import type { MeasureOptions, MeasuredPlatform, Measurement, TdxOrder } from '../measure/index.ts';
 import { version } from '../../package.json';
 import { EXIT } from './exit-codes.ts';
-import { MEASURE_OPTIONS, digestText, processorOf, withUsage } from './measure-options.ts';
+import { MEASURE_OPTIONS, digestText, processorOf, tdxOrderOf, withUsage } from './measure-options.ts';
 import { measureOvmfCommand } from './measure-ovmf.ts';
 import { count, parse, usageError } from './options.ts';
 import type { Values } from './options.ts';
@@ -89,9 +89,7 @@ export function igvmOptions(values: Values): MeasureOptions & { readonly tdxOrde
       `--vcpus has no effect on the loader ${profile}: it takes the VP contexts of the file as they are`,
     );
   const cpuSignature = withUsage(() => signatureOf(processorOf(values)));
-  const tdxOrder = values['tdx-order'];
-  if (tdxOrder !== undefined && tdxOrder !== 'one-pass' && tdxOrder !== 'two-pass')
-    throw usageError(`--tdx-order must be one-pass or two-pass, not '${String(tdxOrder)}'`);
+  const tdxOrder = tdxOrderOf(values);
   const platformType = platformOf(values.platform);
   return {
     ...(platformType && { platformType }),

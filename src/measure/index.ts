@@ -13,6 +13,8 @@ export type {
 } from './measure.ts';
 export { DigestTrace, launchDigest, launchDigestSteps, measuredPage } from './snp.ts';
 export type { DigestStep } from './snp.ts';
+export { measureTdvf } from './tdvf.ts';
+export type { TdvfMeasurement } from './tdvf.ts';
 export { mrtd } from './tdx.ts';
 export type { TdxOrder } from './tdx.ts';
 export { vbsDigest } from './vbs.ts';

@@ -83,6 +83,20 @@ describe('for OVMF', () => {
     expect(lines[1]).toMatch(/^0xffffe000 {2}normal {2}OVMF image {2}[0-9a-f]{96} {2}[0-9a-f]{96}$/);
   });
 
+  it('measures for TDX', async () => {
+    const tdvf = save(
+      'tdvf.fd',
+      ovmfImage({ size: 8192, fill: () => 7, tdxSections: [[0, 8192, 0xffff_e000n, 0x2000n, 0, 1]] }),
+    );
+    const tdx = ['--mode', 'tdx', '--ovmf', tdvf];
+    const digest = await out(...tdx);
+    expect(digest).toMatch(/^[0-9a-f]{96}$/);
+    expect(await out(...tdx, '--tdx-order', 'two-pass')).not.toBe(digest);
+    const json = JSON.parse(await out(...tdx, '--json')) as object;
+    expect(json).toMatchObject({ digest, parts: [{ name: 'BFV', gpa: '0xffffe000', size: 8192 }] });
+    expect((await cvm('measure', '--mode', 'tdx', '--ovmf', OVMF)).code).toBe(3);
+  });
+
   it('writes VMSAs into the current folder', () => {
     const bundle = join(ROOT, 'dist/cvm.cjs');
     execFileSync(process.execPath, [bundle, 'measure', ...SNP, '--dump-vmsa'], { cwd: folder });
@@ -100,7 +114,9 @@ describe('for OVMF', () => {
   it.each([
     [['--mode', 'snp']],
     [['--ovmf', OVMF]],
-    [['--mode', 'tdx', '--ovmf', OVMF]],
+    [['--mode', 'cca', '--ovmf', OVMF]],
+    [['--mode', 'tdx']],
+    [['--mode', 'tdx', '--ovmf', OVMF, '--vcpus', '1']],
     [['--mode', 'snp', '--ovmf', OVMF, '--vcpu-type', 'EPYC']],
     [['--mode', 'snp', '--ovmf', OVMF, '--vcpus', '1']],
     [['--mode', 'snp', '--ovmf', OVMF, '--vcpus', '1', '--vcpu-type', '486']],

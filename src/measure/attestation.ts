@@ -23,3 +23,9 @@ export { embedIdBlock, guestPolicy, idBlocksOf, snpMask } from './id-block-igvm.
 export type { EmbedOptions, EmbeddedIdBlock } from './id-block-igvm.ts';
 export { verifyEmbeddedIdBlock, verifyIdBlock } from './id-block-verify.ts';
 export type { IdBlockExpectation, IdBlockVerdict } from './id-block-verify.ts';
+export { LAUNCH_MEASUREMENT_PROFILE, checkCorim, readCorim, writeLaunchMeasurement } from './corim.ts';
+export type { Corim, CorimEndorsement, CorimReference } from './corim.ts';
+export { readCoseSign1, signCorim, verifyCoseSign1 } from './cose.ts';
+export type { CoseSign1 } from './cose.ts';
+export { corimOf, embedCorim, verifyCorim } from './corim-igvm.ts';
+export type { CorimVerdict, EmbeddedCorim } from './corim-igvm.ts';

@@ -38,6 +38,14 @@ export interface Crypto {
   readonly signatures: Signatures;
 }
 
+/** A file read in ranges, for files that should not be held in memory. Synchronous, as hashing is. */
+export interface RandomAccess {
+  readonly size: number;
+  /** Fills `into` from `offset` on. @throws CvmError `file-unreadable`, also where the file ends before. */
+  read(offset: number, into: Uint8Array): void;
+  close(): void;
+}
+
 /** Reading files by path or URI. Rejects with a `CvmError` (`file-not-found`, `file-too-large`, …). */
 export interface FileAccess {
   /** Whole contents; refuses files over `maxBytes`. */

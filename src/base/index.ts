@@ -7,3 +7,4 @@ export * from './errors.ts';
 export * from './structure.ts';
 export * from './host.ts';
 export * from './hex.ts';
+export * from './ranged.ts';

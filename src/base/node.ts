@@ -1,10 +1,11 @@
 /** The Node.js side of `host.ts`. Imported by `extension/`, `cli/` and tests only. */
 import nodeCryptoModule, { constants, createHash, createPublicKey, verify } from 'node:crypto';
 import type { Hash, JsonWebKey } from 'node:crypto';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { CvmError } from './errors.ts';
-import type { Crypto, FileAccess, Hasher, Host, Signatures } from './host.ts';
+import type { Crypto, FileAccess, Hasher, Host, RandomAccess, Signatures } from './host.ts';
 import { portableSignatures } from './signatures.ts';
 
 type OneShot = (algorithm: string, data: Uint8Array, encoding: 'buffer') => Buffer;
@@ -95,3 +96,42 @@ export const nodeFiles: FileAccess = {
 };
 
 export const nodeHost: Host = { crypto: nodeCrypto, files: nodeFiles };
+
+/** Opens a regular file for reading in ranges. @throws CvmError `file-not-found`, `file-unreadable`. */
+export function openRandomAccess(path: string): RandomAccess {
+  const unreadable = (error: unknown): CvmError => {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const kind = code === 'ENOENT' ? 'file-not-found' : 'file-unreadable';
+    return new CvmError(kind, `cannot open ${path}: ${message}`, { name: path });
+  };
+  let descriptor: number;
+  try {
+    descriptor = openSync(toPath(path), 'r');
+  } catch (error) {
+    throw unreadable(error);
+  }
+  const info = fstatSync(descriptor);
+  if (!info.isFile()) {
+    closeSync(descriptor);
+    throw new CvmError('file-unreadable', `${path} is not a regular file`, { name: path });
+  }
+  return {
+    size: info.size,
+    read(offset, into) {
+      for (let done = 0; done < into.length;) {
+        let got = 0;
+        try {
+          got = readSync(descriptor, into, done, into.length - done, offset + done);
+        } catch (error) {
+          throw unreadable(error);
+        }
+        if (got === 0)
+          throw new CvmError('file-unreadable', `${path} ends before offset ${offset + into.length}`, {
+            name: path,
+          });
+        done += got;
+      }
+    },
+    close: () => closeSync(descriptor),
+  };
+}

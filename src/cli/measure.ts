@@ -1,6 +1,6 @@
 /** `cvm measure`: what the platform's firmware will report, for an IGVM file or for OVMF. */
-import { CvmError, bytesToHex, hex } from '../base/index.ts';
-import type { Diagnostic } from '../base/index.ts';
+import { bytesToHex, hex } from '../base/index.ts';
+import type { Crypto } from '../base/index.ts';
 import { nodeHost } from '../base/node.ts';
 import { PROFILES, parseIgvm } from '../igvm/index.ts';
 import type { IgvmFile, ProfileName } from '../igvm/index.ts';
@@ -14,6 +14,7 @@ import { measureOvmfCommand } from './measure-ovmf.ts';
 import { count, parse, usageError } from './options.ts';
 import type { Values } from './options.ts';
 import { complain, print, printAll } from './output.ts';
+import { requireSound, withSource } from './source.ts';
 
 const PLATFORMS: Readonly<Record<string, MeasuredPlatform>> = {
   snp: 'SEV_SNP',
@@ -53,28 +54,29 @@ export async function measure(args: readonly string[]): Promise<number> {
   return isOvmf ? measureOvmfCommand(values) : measureFile(files[0]!, values);
 }
 
-async function measureFile(path: string, values: Values): Promise<number> {
+function measureFile(path: string, values: Values): Promise<number> {
   const options = igvmOptions(values);
-  const file = await openSound(path);
-  const measured = withUsage(() => measureIgvm(file, options, nodeHost.crypto));
-  const digest = digestText(measured.digest, values);
-  if (!values.json) {
-    for (const finding of measured.diagnostics) complain(`cvm: ${finding.severity}: ${finding.message}`);
-    if (values.trace) await printAll(traceLines(file, measured, options.tdxOrder));
-    print(
-      values.verbose ? `Calculated ${measured.platform.platformType} guest measurement: ${digest}` : digest,
-    );
+  return withSource(path, async ({ file, crypto }) => {
+    requireSound(path, file);
+    const measured = withUsage(() => measureIgvm(file, options, crypto));
+    const digest = digestText(measured.digest, values);
+    if (!values.json) {
+      for (const finding of measured.diagnostics) complain(`cvm: ${finding.severity}: ${finding.message}`);
+      if (values.trace) await printAll(traceLines(file, measured, crypto, options.tdxOrder));
+      print(
+        values.verbose ? `Calculated ${measured.platform.platformType} guest measurement: ${digest}` : digest,
+      );
+      return EXIT.success;
+    }
+    await printAll(json(file, measured, digest, crypto, values.trace === true, options.tdxOrder));
     return EXIT.success;
-  }
-  await printAll(json(file, measured, digest, values.trace === true, options.tdxOrder));
-  return EXIT.success;
+  });
 }
 
-/** @throws CvmError for a file that the igvm crate would refuse. */
+/** A whole file in memory. @throws CvmError for one that the igvm crate would refuse. */
 export async function openSound(path: string): Promise<IgvmFile> {
   const file = parseIgvm(await nodeHost.files.readFile(path, MAX_IGVM_BYTES));
-  const error = file.diagnostics.find((finding: Diagnostic) => finding.severity === 'error');
-  if (error) throw new CvmError(error.code, error.message, { name: path, fileOffset: error.offset });
+  requireSound(path, file);
   return file;
 }
 
@@ -122,9 +124,14 @@ const stepKind = (file: IgvmFile, { operations }: Measurement, index: number): s
   return operation.kind === 'page' ? `${header} ${operation.pageType}` : header;
 };
 
-function* traceLines(file: IgvmFile, measured: Measurement, order?: TdxOrder): Generator<string> {
+function* traceLines(
+  file: IgvmFile,
+  measured: Measurement,
+  crypto: Crypto,
+  order?: TdxOrder,
+): Generator<string> {
   yield '# directive  gpa  kind  contents  digest after it\n';
-  for (const step of measurementSteps(measured, nodeHost.crypto, order)) {
+  for (const step of measurementSteps(measured, crypto, order)) {
     const contents = step.contentsHash ? bytesToHex(step.contentsHash) : '-';
     const kind = stepKind(file, measured, step.operationIndex);
     yield `${step.directive}  ${hex(step.gpa)}  ${kind}  ${contents}  ${bytesToHex(step.digest)}\n`;
@@ -135,6 +142,7 @@ function* json(
   file: IgvmFile,
   measured: Measurement,
   digest: string,
+  crypto: Crypto,
   trace: boolean,
   order?: TdxOrder,
 ): Generator<string> {
@@ -148,7 +156,7 @@ function* json(
   if (!trace) return yield `${head}\n`;
   yield `${head.slice(0, -2)},\n  "steps": [`;
   let separator = '\n';
-  for (const step of measurementSteps(measured, nodeHost.crypto, order)) {
+  for (const step of measurementSteps(measured, crypto, order)) {
     yield `${separator}    ${JSON.stringify({
       directive: step.directive,
       gpa: hex(step.gpa),

@@ -4,6 +4,7 @@
  * editor, hashes nothing but the checksum, and never copies or interprets what the pages contain.
  */
 export { parseIgvm, dataOf } from './read.ts';
+export { parseSparseIgvm } from './sparse.ts';
 export { writeIgvm } from './write.ts';
 export type { IgvmModel } from './write.ts';
 export { IgvmBuilder, makeHeader } from './builder.ts';

@@ -1,3 +1,4 @@
+/* global acquireVsCodeApi, document, Element */
 // Clicks of the IGVM summary become commands of the extension; nothing else happens in the page.
 (() => {
   const host = acquireVsCodeApi();

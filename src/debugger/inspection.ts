@@ -11,13 +11,14 @@ import type { After, Connection } from './dap/connection.ts';
 import { disassemble } from './disassembly.ts';
 import { evaluateText, formatValue, splitFormat } from './expression/index.ts';
 import type { Scope, TypeName } from './expression/index.ts';
+import { sourceFrames } from './inlining.ts';
 import { rmpRanges, vmsaFields } from './inspectors.ts';
 import type { Guest } from './launch.ts';
 import { REGISTERS, formatRegister, registerNamed, writeRegister } from './registers.ts';
 import { scopeOf } from './scope.ts';
 import { symbolic } from './sources.ts';
-import type { Sources } from './sources.ts';
-import { MAX_FRAMES, unwind } from './stack.ts';
+import type { Position, Sources } from './sources.ts';
+import { unwind } from './stack.ts';
 import { Variables } from './variables.ts';
 import type { FrameHandle } from './variables.ts';
 
@@ -98,7 +99,9 @@ export class Inspection {
   private stackOf(guest: Guest, thread: MachineThread): FrameHandle[] {
     let stack = this.stacks.get(thread.id);
     if (!stack) {
-      stack = unwind(guest.machine, guest.symbols, thread).map((frame, level) => ({ thread, frame, level }));
+      stack = unwind(guest.machine, guest.symbols, thread).flatMap((frame, level) =>
+        sourceFrames(guest.symbols, frame).map((source) => ({ thread, frame, level, source })),
+      );
       this.stacks.set(thread.id, stack);
       this.frames.push(...stack);
     }
@@ -110,30 +113,40 @@ export class Inspection {
     const thread = this.session.thread(args.threadId);
     const stack = this.stackOf(guest, thread);
     const start = Math.max(0, args.startFrame ?? 0);
-    const handles = stack.slice(start, args.levels ? start + args.levels : start + MAX_FRAMES);
-    const lines = handles.map(({ frame }) => guest.symbols.lineAt(frame.lookup));
+    const handles = stack.slice(start, args.levels ? start + args.levels : undefined);
     const first = this.firstFrame;
     const ids = handles.map((handle) => first + this.frames.indexOf(handle));
-    await this.session.sources.probe(lines.flatMap((line) => (line ? [line.file] : [])));
+    await this.session.sources.probe(
+      stack.flatMap(({ source }) => (source.place ? [source.place.file] : [])),
+    );
     const stackFrames = handles.map((handle, i): P.StackFrame => {
-      const { frame } = handle;
-      const position =
-        this.session.sources.inFile(lines[i]) ??
-        this.session.sources.inDisassembly(guest.machine, guest.symbols, thread, frame.lookup);
-      const symbol = guest.symbols.functionAt(frame.lookup) ?? guest.symbols.symbolAt(frame.lookup);
+      const { frame, source } = handle;
+      const position = this.position(guest, handle, stack);
       const image = guest.symbols.imageAt(frame.lookup);
       return {
         id: ids[i]!,
-        name: symbol?.name ?? '[no symbols]',
+        name: source.name ?? '[no symbols]',
         line: position ? position.line + this.session.lineOffset : 0,
         column: position ? position.column : 0,
         ...(position ? { source: position.source } : {}),
         instructionPointerReference: virtualReference(frame.rip),
         ...(image ? { moduleId: image.name } : {}),
-        ...(symbol ? {} : { presentationHint: 'subtle' as const }),
+        ...(source.name === undefined ? { presentationHint: 'subtle' as const } : {}),
       };
     });
     return { stackFrames, totalFrames: stack.length };
+  }
+
+  /** Where a frame is shown: its file if it is here, else the disassembly around it. */
+  private position(guest: Guest, at: FrameHandle, stack: readonly FrameHandle[]): Position | undefined {
+    const { sources } = this.session;
+    const file = sources.inFile(at.source.place);
+    if (file) return file;
+    const listing = sources.inDisassembly(guest.machine, guest.symbols, at.thread, at.frame.lookup);
+    // Library code inlined into code whose file is here: the editor goes to that file.
+    const outer = stack.slice(stack.indexOf(at) + 1).filter(({ frame }) => frame === at.frame);
+    if (!listing || !outer.some(({ source }) => sources.inFile(source.place))) return listing;
+    return { ...listing, source: { ...listing.source, presentationHint: 'deemphasize' } };
   }
 
   private frame(id: number): FrameHandle {

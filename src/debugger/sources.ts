@@ -6,8 +6,9 @@ import type { DebugProtocol as P } from '@vscode/debugprotocol';
 import { CvmError, hex } from '../base/index.ts';
 import type { FileAccess } from '../base/index.ts';
 import type { Machine, MachineThread } from '../vmm/index.ts';
-import type { LineInfo, SymbolSpace } from '../symbols/index.ts';
+import type { SymbolSpace } from '../symbols/index.ts';
 import { decode } from './disassembler.ts';
+import type { SourcePlace } from './inlining.ts';
 import { baseName } from './launch.ts';
 import { codeBits } from './registers.ts';
 
@@ -56,7 +57,7 @@ export class Sources {
   }
 
   /** A position in an existing file (after `probe`), or undefined. */
-  inFile(line: LineInfo | undefined): Position | undefined {
+  inFile(line: SourcePlace | undefined): Position | undefined {
     if (!line || line.line === 0 || !this.found.get(line.file)) return undefined;
     return { source: fileSource(line.file), line: line.line, column: line.column };
   }

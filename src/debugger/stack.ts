@@ -22,7 +22,7 @@ export interface Frame {
   readonly interrupted?: true;
 }
 
-export const MAX_FRAMES = 512;
+const MAX_FRAMES = 512;
 /** Code before rip that is scanned for pushes. */
 const MAX_PROLOGUE = 4096;
 

@@ -5,6 +5,7 @@ import type { MachineThread } from '../vmm/index.ts';
 import { virtualReference } from './addresses.ts';
 import { evaluateText } from './expression/index.ts';
 import type { Scope } from './expression/index.ts';
+import type { SourceFrame } from './inlining.ts';
 import { pageFacts, vmsaFields } from './inspectors.ts';
 import type { Guest } from './launch.ts';
 import { REGISTERS, REGISTER_GROUPS, formatRegister, registerNamed, writeRegister } from './registers.ts';
@@ -16,8 +17,9 @@ import type { Frame } from './stack.ts';
 export interface FrameHandle {
   readonly thread: MachineThread;
   readonly frame: Frame;
-  /** 0 for the innermost. */
+  /** 0 for the innermost. Functions inlined into a frame share its number: they have no stack of their own. */
   readonly level: number;
+  readonly source: SourceFrame;
 }
 
 type Container =

@@ -173,4 +173,28 @@ describe.runIf(folder)('a debug session on COCONUT-SVSM', () => {
     }
     client.dispose();
   });
+
+  it('shows the function around code that was inlined, as a frame behind it', async () => {
+    const client = new Client();
+    await client.launch(
+      {
+        program: file('coconut-qemu.igvm'),
+        symbols: ['bldr.elf', 'svsm.elf'].map(file),
+        vcpus: 1,
+        memory: '512M',
+      },
+      async (c) => {
+        await c.request('setFunctionBreakpoints', { breakpoints: [{ name: 'svsm::svsm_main' }] });
+      },
+    );
+    const stop = await client.event('stopped');
+    expect(stop.reason).toBe('function breakpoint');
+    const { stackFrames } = await client.request('stackTrace', { threadId: stop.threadId! });
+    const names = stackFrames.map(({ name }) => name);
+    const main = names.indexOf('svsm::svsm_main');
+    expect(main).toBeGreaterThanOrEqual(0);
+    for (const name of names.slice(0, main)) expect(name).toMatch(/ \[inlined\]$/);
+    expect(stackFrames[main]!.source?.name).toBe('svsm.rs');
+    client.dispose();
+  });
 });

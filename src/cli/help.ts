@@ -1,5 +1,8 @@
 /** The texts of `--help`. */
+import { ATTEST_HELP } from './help-attest.ts';
+
 export const HELP: Readonly<Record<string, string>> = {
+  ...ATTEST_HELP,
   '': `cvm: look at, measure, run and debug confidential guests (AMD SEV-SNP) without SNP hardware
 
 Usage: cvm COMMAND [ARGUMENTS]
@@ -9,6 +12,10 @@ Usage: cvm COMMAND [ARGUMENTS]
   explain FILE    what would make FILE give an expected digest
   diff A B        what differs between two files, and where their digests part
   check FILE      what is wrong with a file, and whether a loader takes it
+  verify FILE     an image against an ID block, a report or a digest
+  id-block VERB   create, sign, embed, show, verify ID blocks
+  report VERB     show, verify attestation reports
+  corim VERB      embed, show, verify CoRIM documents
   run FILE        run the guest; its console is standard output
   dap             serve the debug adapter on standard input and output
   lsp             serve the language server on standard input and output
@@ -16,7 +23,7 @@ Usage: cvm COMMAND [ARGUMENTS]
 cvm COMMAND --help tells more. Exit codes:
   0 success   1 the guest failed    2 usage             3 bad file    4 shutdown (triple fault)
   5 not implemented    6 --max-instructions reached    7 every vCPU halted    8 the host gave up
-  1 also: diff, check and explain found something            9 explain found nothing that explains it
+  1 also: diff, check and explain found something; verify: a check failed    9 explain found nothing that explains it
 `,
   list: `Usage: cvm list FILE
 

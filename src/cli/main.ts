@@ -4,15 +4,19 @@
  */
 import { CvmError } from '../base/index.ts';
 import { check } from './check.ts';
+import { corim } from './corim.ts';
 import { diff } from './diff.ts';
 import { EXIT } from './exit-codes.ts';
 import { explain } from './explain.ts';
 import { HELP } from './help.ts';
+import { idBlock } from './id-block.ts';
 import { list } from './list.ts';
 import { measure } from './measure.ts';
 import { complain, print, watchPipes } from './output.ts';
+import { report } from './report.ts';
 import { run } from './run.ts';
 import { dap, lsp } from './serve.ts';
+import { verify } from './verify.ts';
 
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   list,
@@ -20,6 +24,10 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   explain,
   diff,
   check,
+  verify,
+  'id-block': idBlock,
+  report,
+  corim,
   run,
   dap,
   lsp,

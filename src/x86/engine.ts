@@ -63,13 +63,20 @@ export interface ExceptionEvent {
   readonly cpu: Cpu;
   readonly exception: GuestException;
   readonly rip: bigint;
+  /** Instructions the context has retired in its life. */
+  readonly retired: bigint;
 }
 
 export class Engine {
   readonly memory: MachineMemory;
   readonly breakpoints: BreakpointSet;
-  /** Called before a guest exception is delivered; returning true stops the run instead. */
+  /**
+   * Called before a guest exception is delivered; returning true stops the run instead, with nothing changed:
+   * the next run raises the exception again.
+   */
   onException: (event: ExceptionEvent) => boolean = () => false;
+  /** The same for what the delivery of an exception raises, #DF at last. */
+  onNestedException: (event: ExceptionEvent) => boolean = () => false;
 
   readonly #code: CodeCache;
   readonly #run: RunFunction;
@@ -149,7 +156,8 @@ export class Engine {
       if (!first && letsInterruptIn(cpu)) return done('stop');
       cpu.setU32(STATE.stopRequested, 0);
       this.#codeDropped = false;
-      const shadow = cpu.u32(STATE.interruptShadow) !== 0;
+      const interruptShadow = cpu.u32(STATE.interruptShadow);
+      const shadow = interruptShadow !== 0;
       const trap = (cpu.u32(STATE.systemFlags) & FLAG.TF) !== 0;
       const fuel = shadow || trap ? 1 : left;
       this.#unfueled = left - fuel;
@@ -173,7 +181,7 @@ export class Engine {
           if (this.breakpoints.has(this.#linear(cpu))) return done('breakpoint');
           passBreakpoint = true; // another address with the same page offset
         } else if (reason === REASON.partial && ++partials > PARTIAL_LIMIT) return done('budget');
-        else if (reason === REASON.stop && cpu.u32(STATE.stopRequested)) return done('stop');
+        else if (cpu.u32(STATE.stopRequested) !== 0) return done('stop');
       } catch (thrown) {
         const retiring = thrown instanceof VmExit && thrown.retire;
         if (retiring) cpu.rip = cpu.nextRip;
@@ -183,8 +191,21 @@ export class Engine {
         if (thrown instanceof CvmError) return done('error', { error: atRip(thrown, cpu.rip) });
         if (!(thrown instanceof GuestException)) throw thrown;
         try {
-          if (this.onException({ cpu, exception: thrown, rip: cpu.rip })) return done('stop');
-          deliverWithNesting(cpu, thrown);
+          const retired = cpu.u64(STATE.retired) + BigInt(maxInstructions - left);
+          const event = (exception: GuestException): ExceptionEvent => ({
+            cpu,
+            exception,
+            rip: cpu.rip,
+            retired,
+          });
+          const held =
+            this.onException(event(thrown)) ||
+            !deliverWithNesting(cpu, thrown, (raised) => this.onNestedException(event(raised)));
+          if (held) {
+            // Still in the shadow: no interrupt may come before the instruction is tried again.
+            if (shadow) cpu.setU32(STATE.interruptShadow, interruptShadow);
+            return done('stop');
+          }
         } catch (second) {
           if (second instanceof VmExit)
             return done(second.reason === 'shutdown' ? 'shutdown' : 'exit', { exit: second });

@@ -1,7 +1,7 @@
 /**
  * The room of expected measurements: what the platform's firmware will report for an IGVM file, page by page,
- * from the same list of operations that a launch executes. It never launches anything and never parses bytes:
- * `igvm/` does, and the page hash of SNP is that of `snp/`.
+ * from the same list of operations that a launch executes, or for an OVMF image with its kernel. It never launches
+ * anything; IGVM files are parsed by `igvm/`, and the page hash of SNP is that of `snp/`.
  */
 export { MEASURED_PLATFORMS, launchDigestTrace, measureIgvm, measurementSteps } from './measure.ts';
 export type {

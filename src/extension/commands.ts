@@ -24,6 +24,21 @@ export function registerCommands(context: vscode.ExtensionContext, images: Image
     await vscode.window.showTextDocument(document, { preview: false, selection: at });
   });
 
+  command('cvm.goToAddress', async (given?: vscode.Uri) => {
+    const file = await imageFor(given);
+    if (!file) return;
+    const address = await vscode.window.showInputBox({
+      title: 'Go to guest-physical address',
+      prompt: `An address in ${baseName(file)}, in hexadecimal`,
+      placeHolder: '0xfffff000',
+    });
+    if (!address) return;
+    const line = await images.lineOfAddress(file, address);
+    if (line === undefined)
+      void vscode.window.showWarningMessage(`${baseName(file)} has no directive for address ${address}`);
+    else await vscode.commands.executeCommand('cvm.openListing', file, line);
+  });
+
   command('cvm.openSummary', async (given?: vscode.Uri) => {
     const file = await imageFor(given);
     if (file) await vscode.commands.executeCommand('vscode.openWith', file, SUMMARY_EDITOR);

@@ -2,6 +2,7 @@ import * as vscode from 'vscode';
 import { State } from 'vscode-languageclient';
 import type { BaseLanguageClient } from 'vscode-languageclient';
 import {
+  AddressRequest,
   ChangedNotification,
   LISTING_LANGUAGE,
   LISTING_SCHEME,
@@ -11,7 +12,13 @@ import {
   listingUri,
   sourceOfListing,
 } from '../listing/index.ts';
-import type { IgvmSummary, ListingResult, ReadFileParams, ReadFileResult } from '../listing/index.ts';
+import type {
+  AddressResult,
+  IgvmSummary,
+  ListingResult,
+  ReadFileParams,
+  ReadFileResult,
+} from '../listing/index.ts';
 import type { Platform } from './platform.ts';
 
 /** What the rest of the extension asks about IGVM files; answered by the language server. */
@@ -19,6 +26,8 @@ export interface Images {
   summary(file: vscode.Uri): Promise<IgvmSummary>;
   /** The listing's URI; open it as a text document. */
   listing(file: vscode.Uri): vscode.Uri;
+  /** Line of the listing that has a guest-physical address. */
+  lineOfAddress(file: vscode.Uri, address: string): Promise<number | undefined>;
   /** Fires with the URI of an IGVM file whose bytes changed. */
   readonly onDidChange: vscode.Event<vscode.Uri>;
 }
@@ -77,6 +86,9 @@ export function registerListings(context: vscode.ExtensionContext, platform: Pla
   return {
     summary: async (file) =>
       (await client()).sendRequest<IgvmSummary>(SummaryRequest, { uri: file.toString() }),
+    lineOfAddress: async (file, address) =>
+      (await (await client()).sendRequest<AddressResult>(AddressRequest, { uri: file.toString(), address }))
+        .line,
     listing,
     onDidChange: changed.event,
   };

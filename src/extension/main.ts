@@ -4,8 +4,10 @@ import type { ExtensionContext } from 'vscode';
 import { LanguageClient, TransportKind } from 'vscode-languageclient/node';
 import { activateExtension } from './activate.ts';
 import { WorkerDebugAdapter } from './debug-adapter.ts';
+import { registerTasks } from './tasks.ts';
 
 export function activate(context: ExtensionContext): void {
+  registerTasks(context);
   activateExtension(context, {
     languageClient: (options) =>
       new LanguageClient(

@@ -1,8 +1,8 @@
 import { CvmError } from '../base/index.ts';
 import type { Crypto, Diagnostic } from '../base/index.ts';
 import { launchOperations, parseIgvm, platforms } from '../igvm/index.ts';
-import type { IgvmFile, LaunchPlan, Platform, PlatformType } from '../igvm/index.ts';
-import { MEASURED_PLATFORMS, launchDigestTrace, measureIgvm } from '../measure/index.ts';
+import type { IgvmFile, LaunchPlan, Platform, PlatformType, ProfileName } from '../igvm/index.ts';
+import { MEASURED_PLATFORMS, checkImage, launchDigestTrace, measureIgvm } from '../measure/index.ts';
 import type { DigestTrace } from '../measure/index.ts';
 
 /** An expected launch measurement, or why there is none. */
@@ -94,11 +94,21 @@ export function openImage(bytes: Uint8Array, crypto: Crypto): Image {
   };
 }
 
+/** QEMU's rules are of interest where QEMU may load the file. */
+const loaderOf = (image: Image): ProfileName =>
+  image.platforms.some(({ platform: { platformType } }) => platformType?.startsWith('SEV'))
+    ? 'qemu-kvm'
+    : 'file-order';
+
 /** Findings of the file and of each platform's loader, each once, in file order. */
 export function imageDiagnostics(image: Image): Diagnostic[] {
   const seen = new Set<string>();
   const found: Diagnostic[] = [];
-  for (const list of [image.file.diagnostics, ...image.platforms.map(({ plan }) => plan.diagnostics)])
+  for (const list of [
+    image.file.diagnostics,
+    ...image.platforms.map(({ plan }) => plan.diagnostics),
+    checkImage(image.file, { profile: loaderOf(image) }),
+  ])
     for (const diagnostic of list) {
       // A loader repeats what validation said of the same header.
       const key = `${diagnostic.code}/${diagnostic.offset}`;

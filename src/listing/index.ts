@@ -20,6 +20,15 @@ export { policyAbi, policyBits, policyWords } from './policy.ts';
 export { hexDump } from './hexdump.ts';
 export { diffImages } from './diff.ts';
 export type { DigestDifference, DirectiveDifference, FieldDifference, ImageDifference } from './diff.ts';
+export {
+  TOKEN_TYPES,
+  findAddress,
+  inlayDigests,
+  parseAddress,
+  platformLenses,
+  semanticTokens,
+} from './features.ts';
+export type { AddressHit, InlayDigest, PlatformLens, Token } from './features.ts';
 export { startLanguageServer } from './server.ts';
 export * from './protocol.ts';
 

@@ -8,6 +8,8 @@ export const LISTING_LANGUAGE = 'igvm-listing';
 /** Requests of the client beyond LSP, all about an IGVM file by its own URI (not its listing's). */
 export const ListingRequest = 'cvm/listing';
 export const SummaryRequest = 'cvm/summary';
+/** Where a guest-physical address is in a file's listing. */
+export const AddressRequest = 'cvm/address';
 /** Notification of the client: the file's bytes changed, forget what is known of it. */
 export const ChangedNotification = 'cvm/changed';
 /** Request of the server, for files it cannot read itself: `{ uri, maxBytes }` -> `{ base64 }`. */
@@ -15,6 +17,14 @@ export const ReadFileRequest = 'cvm/readFile';
 
 export interface FileParams {
   readonly uri: string;
+}
+export interface AddressParams extends FileParams {
+  /** As a person writes it. */
+  readonly address: string;
+}
+export interface AddressResult {
+  /** Zero-based line of the listing; absent if the file has nothing there, or the address is none. */
+  readonly line?: number;
 }
 export interface ListingResult {
   readonly text: string;

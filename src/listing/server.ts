@@ -4,13 +4,31 @@ import {
   FoldingRangeKind,
   MarkupKind,
   ResponseError,
+  SemanticTokensBuilder,
   SymbolKind,
   TextDocumentSyncKind,
 } from 'vscode-languageserver';
-import type { Connection, DocumentSymbol, Location, Range } from 'vscode-languageserver';
+import type {
+  CodeLens,
+  Connection,
+  DocumentSymbol,
+  InlayHint,
+  Location,
+  Range,
+  SemanticTokens,
+  WorkspaceSymbol,
+} from 'vscode-languageserver';
 import { CvmError } from '../base/index.ts';
 import type { Host, Severity } from '../base/index.ts';
 import { definitionLine } from './definition.ts';
+import {
+  TOKEN_TYPES,
+  findAddress,
+  inlayDigests,
+  parseAddress,
+  platformLenses,
+  semanticTokens,
+} from './features.ts';
 import { hoverText } from './hover.ts';
 import { imageDiagnostics, openImage } from './image.ts';
 import type { Image } from './image.ts';
@@ -18,14 +36,23 @@ import { folds, outline } from './outline.ts';
 import type { OutlineEntry, OutlineKind } from './outline.ts';
 import { lineOfOffset } from './places.ts';
 import {
+  AddressRequest,
   ChangedNotification,
   ListingRequest,
   MAX_IGVM_BYTES,
   ReadFileRequest,
   SummaryRequest,
+  listingUri,
   sourceOfListing,
 } from './protocol.ts';
-import type { FileParams, IgvmSummary, ListingResult, ReadFileResult } from './protocol.ts';
+import type {
+  AddressParams,
+  AddressResult,
+  FileParams,
+  IgvmSummary,
+  ListingResult,
+  ReadFileResult,
+} from './protocol.ts';
 import { summarize } from './summary.ts';
 import { renderListing } from './text.ts';
 import type { Listing } from './text.ts';
@@ -37,6 +64,7 @@ const SERVER_ERROR = -32000;
 interface Opened {
   readonly image: Image;
   readonly listing: Listing;
+  readonly lines: readonly string[];
 }
 
 /**
@@ -53,7 +81,8 @@ export function startLanguageServer(connection: Connection, host: Host): void {
       known ??
       read(uri).then((bytes) => {
         const image = openImage(bytes, host.crypto);
-        return { image, listing: renderListing(image.file, host.crypto) };
+        const listing = renderListing(image.file, host.crypto);
+        return { image, listing, lines: listing.text.split('\n') };
       });
     // Most recently used last; a failure is not remembered.
     opened.set(uri, result);
@@ -86,6 +115,14 @@ export function startLanguageServer(connection: Connection, host: Host): void {
       documentSymbolProvider: true,
       foldingRangeProvider: true,
       definitionProvider: true,
+      inlayHintProvider: true,
+      codeLensProvider: {},
+      workspaceSymbolProvider: true,
+      semanticTokensProvider: {
+        legend: { tokenTypes: [...TOKEN_TYPES], tokenModifiers: [] },
+        full: true,
+        range: true,
+      },
       diagnosticProvider: { interFileDependencies: false, workspaceDiagnostics: false },
     },
   }));
@@ -132,6 +169,77 @@ export function startLanguageServer(connection: Connection, host: Host): void {
     const found = await behind(textDocument.uri);
     const target = found && definitionLine(found.image.file, found.listing, position.line);
     return target === undefined ? null : { uri: textDocument.uri, range: line(target) };
+  });
+
+  const tokens = (lines: readonly string[], first?: number, last?: number): SemanticTokens => {
+    const builder = new SemanticTokensBuilder();
+    for (const { line: at, start, length, type } of semanticTokens(lines, first, last))
+      builder.push(at, start, length, type, 0);
+    return builder.build();
+  };
+  connection.languages.semanticTokens.on(async ({ textDocument }) => {
+    const found = await behind(textDocument.uri);
+    return found ? tokens(found.lines) : { data: [] };
+  });
+  connection.languages.semanticTokens.onRange(async ({ textDocument, range }) => {
+    const found = await behind(textDocument.uri);
+    return found ? tokens(found.lines, range.start.line, range.end.line) : { data: [] };
+  });
+
+  connection.languages.inlayHint.on(async ({ textDocument, range }): Promise<InlayHint[]> => {
+    const found = await behind(textDocument.uri);
+    if (!found) return [];
+    return inlayDigests(found.image, found.listing, range.start.line, range.end.line).map(
+      ({ line: at, label, tooltip }) => ({
+        position: { line: at, character: found.lines[at]!.length },
+        label,
+        tooltip,
+        paddingLeft: true,
+      }),
+    );
+  });
+
+  connection.onCodeLens(async ({ textDocument }): Promise<CodeLens[]> => {
+    const found = await behind(textDocument.uri);
+    if (!found) return [];
+    return platformLenses(found.image, found.listing).flatMap(
+      ({ line: at, title, mask, digest, launchable }) => [
+        // The commands take the file from the active listing.
+        digest === undefined
+          ? { range: line(at), command: { title, command: '' } }
+          : { range: line(at), command: { title, command: 'cvm.copyDigest', arguments: [null, mask] } },
+        ...(launchable && digest !== undefined
+          ? [{ range: line(at), command: { title: 'Debug', command: 'cvm.debugFile' } }]
+          : []),
+      ],
+    );
+  });
+
+  connection.onWorkspaceSymbol(async ({ query }): Promise<WorkspaceSymbol[]> => {
+    const gpa = parseAddress(query);
+    // Short queries are words, or would match everywhere.
+    if (gpa === undefined || query.trim().length < 3) return [];
+    const symbols: WorkspaceSymbol[] = [];
+    for (const [uri, pending] of opened) {
+      const found = await pending.catch(() => undefined);
+      if (!found) continue;
+      for (const { line: at, name } of findAddress(found.image, found.listing, gpa))
+        symbols.push({
+          // VS Code filters by the query: the name has to have it.
+          name: `${query} in ${name}`,
+          kind: SymbolKind.Array,
+          location: { uri: listingUri(uri), range: line(at) },
+        });
+    }
+    return symbols;
+  });
+
+  connection.onRequest(AddressRequest, async ({ uri, address }: AddressParams): Promise<AddressResult> => {
+    const gpa = parseAddress(address);
+    if (gpa === undefined) return {};
+    const { image, listing } = await answer(open(uri));
+    const [hit] = findAddress(image, listing, gpa, 1000);
+    return hit ? { line: hit.line } : {};
   });
 
   connection.languages.diagnostics.on(async ({ textDocument }) => {

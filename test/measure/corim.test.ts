@@ -96,6 +96,21 @@ describe('the launch-measurement profile', () => {
     expect(() => writeLaunchMeasurement(platform, new Uint8Array(20), 1n)).toThrow(/bytes, not 20/);
   });
 
+  it('is what the igvm crate 0.5 writes, byte for byte', () => {
+    const builder = new IgvmBuilder().platform('SEV_SNP', 1).guestPolicy(0x30000n, 1);
+    const file = parseIgvm(builder.page(0x1000n, 1, Uint8Array.of(1)).build());
+    const { digest } = measureIgvm(file, {}, nodeCrypto);
+    expect(bytesToHex(writeLaunchMeasurement('SEV_SNP', digest, 2n))).toBe(
+      'd901f5a300781e414d442f5345562d534e502f6c61756e63682d6d6561737572656d656e740181d901fa58efa201a1007824' +
+        '37376538303631652d343633342d356535332d613834382d64316430396539393638343304a2008182a100a20163414d4402' +
+        '675345562d534e5081a2006b4d4541535552454d454e5401a102818207583055915d18ee205c41d4ce1af5911a215de21542' +
+        '611cbd4284a6b6acd56827d2c62e72619e1bc315db6e7f3872e664f53808818282a100a20163414d4402675345562d534e50' +
+        '80818281a2006b4d4541535552454d454e5401a102818207583055915d18ee205c41d4ce1af5911a215de21542611cbd4284' +
+        'a6b6acd56827d2c62e72619e1bc315db6e7f3872e664f53881a101a101d902280203782c7461673a6d6963726f736f66742e' +
+        '636f6d2c323032363a6c61756e63682d6d6561737572656d656e742f7631',
+    );
+  });
+
   it('has no other platform', () => {
     expect(() => writeLaunchMeasurement('SEV' as MeasuredPlatform, digest, 1n)).toThrow(/has no platform/);
   });

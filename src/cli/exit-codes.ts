@@ -28,11 +28,15 @@ export const EXIT = {
 
 /** What QEMU's isa-debug-exit makes of 0x10, which SVSM tests and our samples write on success. */
 const DEBUG_EXIT_SUCCESS = 0x21;
+/** isa-debug-exit's codes are odd: this is ACPI's power-off. */
+const POWER_OFF = 0;
 
 export function exitCodeOfStop(stop: MachineStop): number {
   switch (stop.reason) {
     case 'exit':
-      return stop.exitCode === DEBUG_EXIT_SUCCESS ? EXIT.success : EXIT.guestFailure;
+      return stop.exitCode === DEBUG_EXIT_SUCCESS || stop.exitCode === POWER_OFF
+        ? EXIT.success
+        : EXIT.guestFailure;
     case 'terminated':
       return EXIT.guestFailure;
     case 'shutdown':

@@ -16,6 +16,7 @@ Usage: cvm COMMAND [ARGUMENTS]
   id-block VERB   create, sign, embed, show, verify ID blocks
   report VERB     show, verify attestation reports
   corim VERB      embed, show, verify CoRIM documents
+  build SPEC      an IGVM file from a declarative description
   run FILE        run the guest; its console is standard output
   dap             serve the debug adapter on standard input and output
   lsp             serve the language server on standard input and output
@@ -125,10 +126,23 @@ Exit code 1 if there are findings to fail on.
   cvm check svsm.igvm --release --fail-on warning
   cvm check svsm.igvm --write-firmware-descriptor > 60-svsm.json
 `,
+  build: `Usage: cvm build SPEC.json -o FILE [OPTIONS]
+
+Writes the IGVM file that a description (docs/build.md) asks for. Paths in it are relative to it. What the
+igvm crate would refuse is not written: exit code 3.
+
+  -o, --output FILE            the file to write
+  --firmware-descriptor PATH   writes QEMU's firmware descriptor of it too
+  --json                       one JSON object: output, bytes, platform, digest
+
+  cvm build guest.json -o guest.igvm && cvm check guest.igvm
+`,
   run: `Usage: cvm run FILE [OPTIONS]
+       cvm run --platform plain --kernel KERNEL [--initrd FILE] [--append TEXT] [OPTIONS]
 
 Runs the guest from its first instruction. Its first serial port is standard output; the reason of the end
-and the number of instructions go to standard error.
+and the number of instructions go to standard error. The second form starts a kernel on a machine without
+encryption: a Linux bzImage, a PVH or a Multiboot-1 kernel.
 
   --symbols ELF          symbols for the report of a failure; may be repeated (default: those beside FILE)
   --vcpus N              virtual processors, 1 to 64 (default 1)
@@ -138,6 +152,7 @@ and the number of instructions go to standard error.
 
   cvm run samples/mini-svsm/mini-svsm.igvm
   cvm run svsm.igvm --symbols svsm.elf --stop-at "Unpacking done" --max-instructions 2G
+  cvm run --platform plain --kernel vmlinuz --initrd initrd.cpio --append console=ttyS0
 `,
   dap: `Usage: cvm dap
 

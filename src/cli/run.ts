@@ -8,11 +8,12 @@ import {
   parseLaunch,
   parseMemorySize,
 } from '../debugger/index.ts';
-import type { Guest } from '../debugger/index.ts';
 import type { MachineStop } from '../vmm/index.ts';
 import { EXIT, exitCodeOfStop } from './exit-codes.ts';
 import { count, parse, usageError } from './options.ts';
 import { complain } from './output.ts';
+import { loadKernel } from './run-kernel.ts';
+import type { KernelGuest } from './run-kernel.ts';
 import { TextWatch } from './text-watch.ts';
 
 /** COM1: the console. The other ports carry protocols. */
@@ -23,6 +24,7 @@ const CHUNK = 50_000;
 const CHUNK_WATCHING = 1_000;
 
 export async function run(args: readonly string[]): Promise<number> {
+  const direct = args.some((arg) => arg === '--kernel' || arg.startsWith('--kernel='));
   const { values, files } = parse(
     args,
     {
@@ -31,8 +33,12 @@ export async function run(args: readonly string[]): Promise<number> {
       memory: { type: 'string' },
       'stop-at': { type: 'string' },
       'max-instructions': { type: 'string' },
+      platform: { type: 'string' },
+      kernel: { type: 'string' },
+      initrd: { type: 'string' },
+      append: { type: 'string' },
     },
-    1,
+    direct ? 0 : 1,
   );
   const vcpus = count('vcpus', values.vcpus, 1, 64) ?? 1;
   const limit = count('max-instructions', values['max-instructions'], 1, Number.MAX_SAFE_INTEGER) ?? Infinity;
@@ -40,13 +46,25 @@ export async function run(args: readonly string[]): Promise<number> {
   if (text === '') throw usageError('--stop-at needs a text');
   const memory = memoryOf(values.memory);
   const watch = typeof text === 'string' ? new TextWatch(text) : undefined;
-  const options = parseLaunch({ program: files[0], symbols: values.symbols ?? [], vcpus, ...memory });
-  const guest = await loadGuest(nodeHost, options, {
-    onConsole(port, bytes) {
-      if (port !== CONSOLE_PORT || watch?.found) return;
-      process.stdout.write(watch ? watch.feed(bytes) : bytes);
-    },
+  const onConsole = (port: number, bytes: Uint8Array): void => {
+    if (port !== CONSOLE_PORT || watch?.found) return;
+    process.stdout.write(watch ? watch.feed(bytes) : bytes);
+  };
+  if (direct) {
+    const guest = await loadKernel(values, { vcpus, ...memory }, onConsole);
+    return report(guest, go(guest, limit, watch), watch);
+  }
+  if (values.initrd !== undefined || values.append !== undefined)
+    throw usageError('--initrd and --append go with --kernel');
+  const { platform } = values;
+  const options = parseLaunch({
+    program: files[0],
+    symbols: values.symbols ?? [],
+    vcpus,
+    ...memory,
+    platform,
   });
+  const guest = await loadGuest(nodeHost, options, { onConsole });
   for (const warning of guest.warnings) complain(`cvm: ${warning}`);
   return report(guest, go(guest, limit, watch), watch);
 }
@@ -61,7 +79,7 @@ function memoryOf(text: unknown): { memory?: number } {
 }
 
 /** Runs until the guest, the text or the limit ends it; undefined for the text. */
-function go({ machine }: Guest, limit: number, watch: TextWatch | undefined): MachineStop | undefined {
+function go({ machine }: KernelGuest, limit: number, watch: TextWatch | undefined): MachineStop | undefined {
   const chunk = watch ? CHUNK_WATCHING : CHUNK;
   for (;;) {
     const left = limit - machine.retired;
@@ -71,7 +89,7 @@ function go({ machine }: Guest, limit: number, watch: TextWatch | undefined): Ma
   }
 }
 
-function report(guest: Guest, stop: MachineStop | undefined, watch: TextWatch | undefined): number {
+function report(guest: KernelGuest, stop: MachineStop | undefined, watch: TextWatch | undefined): number {
   const { machine } = guest;
   const instructions = `${machine.retired} instructions`;
   if (!stop) {

@@ -8,7 +8,7 @@ import { unwind } from './stack.ts';
 const MAX_LINES = 32;
 
 /** One line a frame, innermost first: `#0 0x… name+0x10 at file:line`. */
-export function backtrace(guest: Guest, thread: MachineThread): string[] {
+export function backtrace(guest: Pick<Guest, 'machine' | 'symbols'>, thread: MachineThread): string[] {
   return unwind(guest.machine, guest.symbols, thread, MAX_LINES).map(({ rip, lookup }, level) => {
     const line = guest.symbols.lineAt(lookup);
     const name = symbolic(guest.symbols, rip) ?? '[no symbols]';

@@ -5,3 +5,5 @@
  */
 export type * from './machine.ts';
 export { createMachine } from './create.ts';
+export { createPlainMachine } from './plain/index.ts';
+export type { PlainMachineOptions } from './plain/index.ts';

@@ -39,10 +39,7 @@ export function registerBreakpointRequests(session: BreakpointGround): void {
     answer(breakpoints.setInstructions(args.breakpoints)),
   );
   connection.handle('setExceptionBreakpoints', ({ filters = [] }) => ({
-    breakpoints: filters.map((filter) => ({
-      verified: false,
-      message: `there is no exception filter '${filter}'`,
-    })),
+    breakpoints: breakpoints.setExceptions(filters),
   }));
   connection.handle('breakpointLocations', ({ source, line, endLine }) => {
     const { symbols } = session.guest();

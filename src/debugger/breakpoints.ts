@@ -6,6 +6,7 @@ import type { DebugProtocol as P } from '@vscode/debugprotocol';
 import { hex } from '../base/index.ts';
 import type { MachineThread } from '../vmm/index.ts';
 import { parseReference } from './addresses.ts';
+import { isExceptionFilter, vectorsOf } from './exception-filters.ts';
 import type { Execution } from './execution.ts';
 import { evaluate, interpolate, isTrue, parseExpression } from './expression/index.ts';
 import type { Expression, Scope } from './expression/index.ts';
@@ -56,6 +57,7 @@ const NOT_LOADED = 'Set when the guest is loaded';
 export class Breakpoints {
   private readonly lists = new Map<string, Entry[]>();
   private readonly byAddress = new Map<bigint, Entry[]>();
+  private exceptionFilters: readonly string[] = [];
   private lastId = 0;
   private execution: Execution | undefined;
   private places: Places | undefined;
@@ -64,6 +66,7 @@ export class Breakpoints {
   attach(execution: Execution, places: Places): P.Breakpoint[] {
     this.execution = execution;
     this.places = places;
+    execution.stopOnExceptions(vectorsOf(this.exceptionFilters));
     const changed: P.Breakpoint[] = [];
     for (const list of this.lists.values())
       for (const entry of list) {
@@ -112,6 +115,19 @@ export class Breakpoints {
         return at.space === 'virtual' ? { addresses: [at.address] } : 'A breakpoint needs a virtual address';
       },
     }));
+  }
+
+  /** Exceptions to stop for, by the names of `EXCEPTION_FILTERS`; an answer for each. */
+  setExceptions(filters: readonly string[]): P.Breakpoint[] {
+    this.exceptionFilters = filters;
+    const able = this.execution?.stopOnExceptions(vectorsOf(filters)) ?? true;
+    return filters.map((filter) =>
+      !isExceptionFilter(filter)
+        ? { verified: false, message: `there is no exception filter '${filter.slice(0, 200)}'` }
+        : able
+          ? { verified: true }
+          : { verified: false, message: 'this machine does not stop on exceptions' },
+    );
   }
 
   /** True if any breakpoint of the user is at this linear address. */

@@ -1,4 +1,5 @@
 import type { DebugProtocol as P } from '@vscode/debugprotocol';
+import { EXCEPTION_FILTERS } from './exception-filters.ts';
 
 /** What this adapter can do; every entry has its request in the session. */
 export const CAPABILITIES: P.Capabilities = {
@@ -21,6 +22,7 @@ export const CAPABILITIES: P.Capabilities = {
   supportsModulesRequest: true,
   supportsLoadedSourcesRequest: true,
   supportsExceptionInfoRequest: true,
+  exceptionBreakpointFilters: EXCEPTION_FILTERS,
   supportsDelayedStackTraceLoading: true,
   supportsValueFormattingOptions: true,
   supportsRestartRequest: true,

@@ -1,5 +1,5 @@
 /** The machine under the hands of the stepping logic: runs, single steps and temporary breakpoints. */
-import type { Machine, MachineStop, MachineThread } from '../vmm/index.ts';
+import type { ExceptionVectors, Machine, MachineStop, MachineThread } from '../vmm/index.ts';
 import { linearRip } from './registers.ts';
 import type { Slice } from './slices.ts';
 
@@ -28,6 +28,12 @@ export class Execution {
       this.held.delete(address);
       this.machine.removeBreakpoint({ address });
     }
+  }
+
+  /** False: this machine cannot. */
+  stopOnExceptions(vectors: ExceptionVectors | undefined): boolean {
+    this.machine.stopOnExceptions?.(vectors);
+    return this.machine.stopOnExceptions !== undefined;
   }
 
   /** The guest is stopped where it stands, and the user knows: a breakpoint here has been seen. */

@@ -280,7 +280,7 @@ export class DebugSession implements Stopped {
         throw new CvmError('no-exception', 'the guest did not stop because of an exception');
       const { body } = present(stop);
       return {
-        exceptionId: stop.stop.reason,
+        exceptionId: stop.stop.exception?.name ?? stop.stop.reason,
         description: body.text ?? stop.stop.reason,
         breakMode: stop.stop.final ? ('unhandled' as const) : ('always' as const),
         ...(stop.stop.error ? { details: { message: stop.stop.error.toString() } } : {}),

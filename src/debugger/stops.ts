@@ -80,7 +80,9 @@ export function present(stop: Stop): Presentation {
         body: {
           ...base,
           reason: fault ? 'exception' : 'pause',
-          description: TITLES[stop.stop.reason] ?? stop.stop.reason,
+          description: stop.stop.exception
+            ? `Paused on ${stop.stop.exception.name}`
+            : (TITLES[stop.stop.reason] ?? stop.stop.reason),
           text: sentence,
         },
         sentence,

@@ -20,7 +20,7 @@ import type { Thread, Vcpu } from './thread.ts';
 
 /** Why the machine cannot go on; `thread` and `rip` are added by the machine. */
 export type StopRequest = Pick<MachineStop, 'reason' | 'message' | 'final'> &
-  Partial<Pick<MachineStop, 'exitCode' | 'termination' | 'error'>>;
+  Partial<Pick<MachineStop, 'exitCode' | 'termination' | 'error' | 'exception'>>;
 
 /** What the host is made of. */
 export interface HostParts {

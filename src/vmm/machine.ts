@@ -60,6 +60,8 @@ export type StopReason =
   | 'budget'
   /** A breakpoint: `rip` has not been executed yet. */
   | 'breakpoint'
+  /** An exception that `stopOnExceptions` names: `rip` is at the instruction, nothing has been delivered yet. */
+  | 'exception'
   /** `stepInstruction` did its one instruction. */
   | 'step'
   /** Every vCPU is halted and nothing is pending: no instruction will ever run unless the host sends input. */
@@ -88,7 +90,18 @@ export interface MachineStop {
   /** GHCB spec. 2.3.1: reason set and code, with the meaning where one is known. */
   readonly termination?: { readonly set: number; readonly code: number; readonly meaning: string };
   readonly error?: CvmError;
+  /** With `exception`: what was raised; `name` is `#PF`, the error code is missing where none is pushed. */
+  readonly exception?: {
+    readonly vector: number;
+    readonly name: string;
+    readonly errorCode?: number;
+    /** Linear address of a #PF. */
+    readonly address?: bigint;
+  };
 }
+
+/** Vectors to stop for; 'all': every exception except #DB and #BP, which are debugging itself. */
+export type ExceptionVectors = ReadonlySet<number> | 'all';
 
 export interface Breakpoint {
   /** Linear address. */
@@ -195,6 +208,13 @@ export interface Machine {
   addBreakpoint(breakpoint: Breakpoint): void;
   removeBreakpoint(breakpoint: Breakpoint): void;
   clearBreakpoints(): void;
+
+  /**
+   * Stops (`exception`) when a thread raises one of these, before it is delivered; running or stepping on
+   * delivers it. Not for interrupts, for INT n and its kin, nor for single-step traps. Undefined, as at the
+   * start: never. Machines without it do not stop on exceptions.
+   */
+  stopOnExceptions?(vectors: ExceptionVectors | undefined): void;
 
   /** Reads as far as the thread's page tables and the RMP map memory. Sets nothing: no A bit, no TLB entry. */
   readVirtual(thread: MachineThread, address: bigint, length: number): MemoryRead;

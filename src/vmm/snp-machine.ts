@@ -9,6 +9,7 @@ import { ConsoleBuffer } from './console-buffer.ts';
 import { cpuModel, cpuidFunctions } from './cpuid-model.ts';
 import { PortBus } from './devices.ts';
 import { EventLog } from './event-log.ts';
+import { ExceptionStops } from './exception-stops.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { Host } from './host.ts';
 import type { StopRequest } from './host.ts';
@@ -16,6 +17,7 @@ import { RmpView, readPhysical, readVirtual, translate, writePhysical, writeVirt
 import { launch } from './loader.ts';
 import type {
   Breakpoint,
+  ExceptionVectors,
   Machine,
   MachineEvent,
   MachineOptions,
@@ -67,6 +69,7 @@ export class SnpMachine implements Machine {
   readonly #log: EventLog;
   readonly #around: SnpSurroundings;
   readonly #breakpoints: Breakpoints;
+  readonly #exceptions: ExceptionStops;
   readonly #schedule: Schedule;
   #current: Thread;
   /** Instructions the present `engine.run` was given; 0 between runs. */
@@ -93,6 +96,7 @@ export class SnpMachine implements Machine {
     );
     this.#engine = new Engine(this.#memory);
     this.#breakpoints = new Breakpoints(this.#engine.breakpoints);
+    this.#exceptions = new ExceptionStops(this.#engine);
     const flushTranslations = (): void => {
       for (const thread of this.threads) thread.cpu.flushTlb();
     };
@@ -298,8 +302,9 @@ export class SnpMachine implements Machine {
     });
     switch (result.reason) {
       case 'budget':
-      case 'stop':
         return done(undefined);
+      case 'stop':
+        return done(this.#exceptions.take());
       case 'delivered':
         return { ...done(undefined), delivered: true };
       case 'breakpoint':
@@ -344,6 +349,9 @@ export class SnpMachine implements Machine {
   }
   clearBreakpoints(): void {
     this.#breakpoints.clear();
+  }
+  stopOnExceptions(vectors: ExceptionVectors | undefined): void {
+    this.#exceptions.set(vectors);
   }
   #breakpoint(thread: Thread): MachineStop {
     thread.passBreakpoint = true;

@@ -94,6 +94,34 @@ describe('the sample', () => {
     expect((await go('stepOut')).at).toBe('main.rs svsm_main');
   });
 
+  it('stops at exceptions by filter, before the handler, in a run and in a step', async () => {
+    await launch();
+    await stop();
+    const set = async (...filters: string[]) =>
+      (await client.request('setExceptionBreakpoints', { filters }))!.breakpoints;
+    expect(await set('vc', 'df', 'nothing')).toEqual([
+      { verified: true },
+      { verified: true },
+      { verified: false, message: "there is no exception filter 'nothing'" },
+    ]);
+    await client.request('continue', { threadId: 1 });
+    const stopped = await client.event('stopped');
+    expect(stopped).toMatchObject({ reason: 'exception', description: 'Paused on #VC' });
+    const { stackFrames } = await client.request('stackTrace', { threadId: 1 });
+    const rip = stackFrames[0]!.instructionPointerReference;
+    const info = await client.request('exceptionInfo', { threadId: 1 });
+    expect(info).toMatchObject({ exceptionId: '#VC', breakMode: 'always', description: stopped.text });
+    expect(info.description).toMatch(new RegExp(`^#VC [A-Z]+ \\(0x[0-9a-f]+\\) at ${rip}$`));
+    await set();
+    await breakAt('vc.rs', line('vc.rs', 'cpu::read_msr(MSR_APIC_BASE)'));
+    expect((await go('continue')).text).toMatch(/read_msr/);
+    await set('any');
+    expect((await go('next')).text).toMatch(/rdmsr/);
+    expect((await client.request('exceptionInfo', { threadId: 1 })).description).toMatch(/^#VC MSR \(0x7c\)/);
+    await set();
+    expect((await go('stepOut')).text).toMatch(/read_msr/);
+  });
+
   it('goes into the #VC handler by a breakpoint, and shows who raised it', async () => {
     await launch();
     await stop();

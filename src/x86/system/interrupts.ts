@@ -278,15 +278,21 @@ const classOf = (event: InterruptEvent): 'benign' | 'contributory' | 'page-fault
  * Delivers an event and what its delivery raises: the second of two contributory exceptions, or of
  * a #PF and either, becomes #DF; a third one shuts the processor down (APM vol. 2, §8.2.9).
  *
+ * @param holds asked before what the delivery raised is delivered; true leaves it, and the first event, undelivered.
+ * @returns false if `holds` said so.
  * @throws VmExit 'shutdown' on a triple fault; its detail is the exception that could not be delivered.
  */
-export function deliverWithNesting(cpu: Cpu, event: InterruptEvent | GuestException): void {
+export function deliverWithNesting(
+  cpu: Cpu,
+  event: InterruptEvent | GuestException,
+  holds?: (raised: GuestException) => boolean,
+): boolean {
   let current = event instanceof GuestException ? eventOf(event) : event;
   // A benign first event can be followed by one of each class, then #DF: few turns, but bounded anyway.
   for (let turn = 0; ; turn++) {
     try {
       deliver(cpu, current);
-      return;
+      return true;
     } catch (error) {
       if (!(error instanceof GuestException)) throw error;
       const next = eventOf(error);
@@ -300,6 +306,7 @@ export function deliverWithNesting(cpu: Cpu, event: InterruptEvent | GuestExcept
       if (double && next.vector === VECTOR.PF && next.address !== undefined)
         cpu.setU64(STATE.cr2, next.address);
       current = double ? { vector: VECTOR.DF, kind: 'exception', errorCode: 0 } : next;
+      if (holds?.(double ? new GuestException(VECTOR.DF, 0) : error)) return false;
     }
   }
 }

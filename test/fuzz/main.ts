@@ -1,5 +1,5 @@
 /**
- * `npm run fuzz -- --count N --target igvm|listing|report [--seed S]`: mutants of random files through the readers. The same
+ * `npm run fuzz -- --count N --target igvm|listing|report|certificate|idblock|corim [--seed S]`: mutants of random files through the readers. The same
  * seeds give the same inputs. Reports rate, failures (with the seed that repeats one) and peak memory; exit code 1 on a
  * failure: a thrown error that is no CvmError, an input that takes over five seconds, or more memory than the bound.
  */
@@ -30,6 +30,7 @@ import {
 import { checkImage, measureIgvm, readReportFile } from '../../src/measure/index.ts';
 import { Random, randomFile } from '../igvm/random.ts';
 import { mutateBlindly, mutateByStructure } from '../igvm/mutate.ts';
+import { TARGETS as PARSERS, mutate } from './targets.ts';
 
 const { values } = parseArgs({
   options: {
@@ -77,6 +78,15 @@ function report(random: Random): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
+const parsers = new Map<string, ReturnType<(typeof PARSERS)[string]>>();
+/** A damaged seed of one of the parsers of targets.ts. */
+function damaged(name: string, random: Random): void {
+  let parser = parsers.get(name);
+  if (!parser) parsers.set(name, (parser = PARSERS[name]!()));
+  const bytes = mutate(random.pick(parser.seeds), random);
+  refusing(() => parser.run(bytes));
+}
+
 const TARGETS: Record<string, (random: Random) => void> = {
   igvm(random) {
     const file = parseIgvm(mutant(random));
@@ -103,7 +113,11 @@ const TARGETS: Record<string, (random: Random) => void> = {
   report(random) {
     const bytes = report(random);
     refusing(() => readReportFile(bytes));
+    damaged('report', random);
   },
+  certificate: (random) => damaged('certificate', random),
+  idblock: (random) => damaged('idblock', random),
+  corim: (random) => damaged('corim', random),
 };
 
 const run = TARGETS[values.target];

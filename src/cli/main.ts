@@ -3,6 +3,7 @@
  * rooms; this one never parses a file, hashes a page or drives a processor by itself.
  */
 import { CvmError } from '../base/index.ts';
+import { build } from './build.ts';
 import { check } from './check.ts';
 import { corim } from './corim.ts';
 import { diff } from './diff.ts';
@@ -24,6 +25,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   explain,
   diff,
   check,
+  build,
   verify,
   'id-block': idBlock,
   report,

@@ -9,6 +9,8 @@ export { writeIgvm } from './write.ts';
 export type { IgvmModel } from './write.ts';
 export { IgvmBuilder, makeHeader } from './builder.ts';
 export type { BuilderOptions, HeaderOptions } from './builder.ts';
+export { buildFromSpec } from './spec.ts';
+export type { SpecFiles } from './spec.ts';
 export { choosePlatform, platforms } from './platforms.ts';
 export { launchOperations, requireComplete } from './launch.ts';
 export type { LaunchOptions, LaunchPlan, VcpuExpansion } from './launch.ts';

@@ -4,7 +4,7 @@ import { nodeHost } from '../base/node.ts';
 import { parseIgvm } from '../igvm/index.ts';
 import type { IgvmFile } from '../igvm/index.ts';
 import { MAX_IGVM_BYTES } from '../listing/index.ts';
-import { explainDigest, explainOvmf, traceFromJson } from '../measure/index.ts';
+import { explainDigest, explainOvmf, readReportFile, traceFromJson } from '../measure/index.ts';
 import type { Explanation, Reference } from '../measure/index.ts';
 import { EXIT } from './exit-codes.ts';
 import { MEASURE_OPTIONS, withUsage } from './measure-options.ts';
@@ -129,8 +129,7 @@ function answer(
   return causes.length > 0 ? EXIT.differs : EXIT.unexplained;
 }
 
-/** An attestation report (SEV-SNP Firmware ABI, ATTESTATION_REPORT) and an ID block (ID_BLOCK): what is read of them. */
-const REPORT = { size: 0x4a0, policy: 0x08, measurement: 0x90 };
+/** ID_BLOCK of the SEV-SNP Firmware ABI: what is read of it. */
 const ID_BLOCK = { size: 96, policy: 88, digest: 0 };
 const MAX_EXPECTED_BYTES = 1 << 20;
 
@@ -156,34 +155,17 @@ async function expectedOf(values: Values, file: IgvmFile | undefined): Promise<E
 function fromFile(bytes: Uint8Array, path: string): Expected {
   const plain = new TextDecoder('latin1').decode(bytes).trim();
   if (/^([0-9a-fA-F]{64}|[0-9a-fA-F]{96})$/.test(plain)) return { digest: hexToBytes(plain), source: path };
-  if (/^([0-9a-fA-F]{2})+$/.test(plain) && plain.length >= 2 * ID_BLOCK.size)
+  if (/^[0-9a-fA-F]+$/.test(plain) && plain.length === 2 * ID_BLOCK.size)
     return fromFile(hexToBytes(plain), path);
-  if (/^[A-Za-z0-9+/=\s]+$/.test(plain) && bytes.length > ID_BLOCK.size)
-    return fromFile(new Uint8Array(Buffer.from(plain, 'base64')), path);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length === ID_BLOCK.size)
     return {
       digest: bytes.slice(ID_BLOCK.digest, ID_BLOCK.digest + 48),
-      policy: view.getBigUint64(ID_BLOCK.policy, true),
+      policy: new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(ID_BLOCK.policy, true),
       source: `the ID block in ${path}`,
     };
-  // Azure's container and the firmware's response put a header of 32 bytes before the report.
-  for (const at of [0, 32]) {
-    if (bytes.length < at + REPORT.size) continue;
-    const version = view.getUint32(at, true);
-    const algorithm = view.getUint32(at + 0x34, true);
-    if (version >= 2 && version <= 5 && algorithm === 1)
-      return {
-        digest: bytes.slice(at + REPORT.measurement, at + REPORT.measurement + 48),
-        policy: view.getBigUint64(at + REPORT.policy, true),
-        source: `the attestation report in ${path}`,
-      };
-  }
-  throw new CvmError(
-    'explain-digest',
-    `${path} is neither a digest nor an ID block of 96 bytes nor an attestation report`,
-    { name: path },
-  );
+  const { report } = readReportFile(bytes);
+  const { measurement, policy } = report;
+  return { digest: measurement, policy, source: `the attestation report in ${path}` };
 }
 
 async function referenceOf(path: Values[string]): Promise<Reference | undefined> {

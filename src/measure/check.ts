@@ -65,9 +65,9 @@ function loader(file: IgvmFile, declared: readonly Platform[], profile: ProfileN
   const mine = declared.filter(
     ({ platformType }) => platformType !== undefined && (!loads || loads.includes(platformType)),
   );
-  if (mine.length === 0 && declared.length > 0) {
+  if (loads && mine.length === 0 && declared.length > 0) {
     const { offset, length } = file.headers[declared[0]!.directive]!;
-    const message = `${title} launches ${loads!.join(', ')}; the file declares none of these`;
+    const message = `${title} launches ${loads.join(', ')}; the file declares none of these`;
     return [{ severity: 'error', code: 'loader-platform', message, offset, length }];
   }
   return mine.flatMap((platform) => [...launchOperations(file, { ...platform, profile }).diagnostics]);

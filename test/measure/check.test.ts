@@ -48,6 +48,17 @@ describe('checkImage', () => {
     expect(codes(image(0x30000n, vmsa(allowed)))).toEqual([]);
   });
 
+  it('a platform nobody knows', () => {
+    const unknown = parseIgvm(
+      new IgvmBuilder()
+        .add('SUPPORTED_PLATFORM', { compatibilityMask: 1, platformType: 200, platformVersion: 1 })
+        .page(0n, 1, new Uint8Array(4096))
+        .build(),
+    );
+    expect(codes(unknown, { profile: 'file-order' })).toEqual(['error igvm-platform-type']);
+    expect(codes(unknown)).toContain('error loader-platform');
+  });
+
   it('a VMSA the processor will not enter, DebugSwap, the base of TR', () => {
     expect(codes(image(0x30000n, vmsa({ efer: 0n })))).toEqual(['warning vmsa-invalid']);
     expect(codes(image(0x30000n, vmsa({ sev_features: 0x21n })))).toEqual(['hint vmsa-debug-swap']);

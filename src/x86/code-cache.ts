@@ -72,6 +72,13 @@ export class CodeCache {
     return this.#pages.get(frame + mode)?.[offset] ?? 0;
   }
 
+  /** The frames of which an instruction at this page offset has been decoded, in any mode. */
+  framesWith(offset: number): number[] {
+    const frames = new Set<number>();
+    for (const [key, page] of this.#pages) if (page[offset] !== 0) frames.add(key - (key % PAGE_SIZE));
+    return [...frames];
+  }
+
   /** Drops what was decoded from a frame; false if there was nothing. */
   drop(frame: number): boolean {
     let found = false;

@@ -97,7 +97,7 @@ export class Engine {
     const { module, generated } = compile(memoryPages);
     const helperNames = Object.keys(HELPERS);
     this.#helpers = helperNames.map((name) => HELPERS[name]!);
-    this.breakpoints = new BreakpointSet(() => this.#dropAll());
+    this.breakpoints = new BreakpointSet((offset) => this.#drop(this.#code.framesWith(offset)));
     this.#code = new CodeCache(memory, generated.handlers, helperNames, (offset) =>
       this.breakpoints.hasPageOffset(offset),
     );
@@ -119,15 +119,17 @@ export class Engine {
 
   /** Someone changed or re-purposed a frame: what was decoded from it is dropped. */
   codeChanged(frame: number): void {
-    if (!this.#code.drop(frame)) return;
-    this.#regions.drop(frame);
-    this.#codeDropped = true;
-    for (const cpu of this.#cpus) cpu.flushJumps();
+    this.#drop([frame]);
   }
 
-  #dropAll(): void {
-    this.#code.dropAll();
-    this.#regions.dropAll();
+  #drop(frames: readonly number[]): void {
+    let found = false;
+    for (const frame of frames)
+      if (this.#code.drop(frame)) {
+        this.#regions.drop(frame);
+        found = true;
+      }
+    if (!found) return;
     this.#codeDropped = true;
     for (const cpu of this.#cpus) cpu.flushJumps();
   }
@@ -382,9 +384,10 @@ const atRip = (error: CvmError, rip: bigint): CvmError =>
 export class BreakpointSet {
   readonly #addresses = new Map<bigint, number>();
   readonly #offsets = new Map<number, number>();
-  readonly #changed: () => void;
+  readonly #changed: (offset: number) => void;
 
-  constructor(changed: () => void) {
+  /** @param changed called when a page offset gets its first address, or has lost its last. */
+  constructor(changed: (offset: number) => void) {
     this.#changed = changed;
   }
   /** Counted: an address added twice must be removed twice. */
@@ -393,8 +396,9 @@ export class BreakpointSet {
     this.#addresses.set(linear, count + 1);
     if (count > 0) return;
     const offset = Number(linear & 0xfffn);
-    this.#offsets.set(offset, (this.#offsets.get(offset) ?? 0) + 1);
-    this.#changed();
+    const others = this.#offsets.get(offset) ?? 0;
+    this.#offsets.set(offset, others + 1);
+    if (others === 0) this.#changed(offset);
   }
   remove(linear: bigint): void {
     const count = this.#addresses.get(linear);
@@ -406,14 +410,18 @@ export class BreakpointSet {
     this.#addresses.delete(linear);
     const offset = Number(linear & 0xfffn);
     const offsets = this.#offsets.get(offset)!;
-    if (offsets > 1) this.#offsets.set(offset, offsets - 1);
-    else this.#offsets.delete(offset);
-    this.#changed();
+    if (offsets > 1) {
+      this.#offsets.set(offset, offsets - 1);
+      return;
+    }
+    this.#offsets.delete(offset);
+    this.#changed(offset);
   }
   clear(): void {
+    const offsets = [...this.#offsets.keys()];
     this.#addresses.clear();
     this.#offsets.clear();
-    this.#changed();
+    for (const offset of offsets) this.#changed(offset);
   }
   has(linear: bigint): boolean {
     return this.#addresses.has(linear);

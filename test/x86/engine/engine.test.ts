@@ -113,6 +113,34 @@ describe('breakpoints', () => {
     engine.breakpoints.remove(label('here'));
     expect(engine.run(cpu, 100).reason).toBe('budget');
   });
+
+  it('leave the code of other pages as it is, compiled or not', () => {
+    const { machine, cpu, engine } = guest('again: add eax, 1\n add ebx, 1\n jmp again');
+    const other = machine.load('loop: add esi, 1\n add edi, 1\n xor edx, edx\n back: jmp loop', 0x3000);
+    const turns = (rip: bigint): string => {
+      cpu.rip = rip;
+      return engine.run(cpu, 10_000).reason;
+    };
+    turns(BigInt(CODE));
+    turns(0x3000n);
+    const { compiledRegions } = engine;
+    expect(compiledRegions).toBe(2);
+    // Offsets at which no instruction begins.
+    engine.breakpoints.add(BigInt(0x3000 + 4));
+    engine.breakpoints.add(BigInt(CODE + 1));
+    turns(BigInt(CODE));
+    turns(0x3000n);
+    expect(engine.compiledRegions).toBe(compiledRegions);
+    // Offset 8: nothing begins there in the first page.
+    engine.breakpoints.add(other.labels.get('back')!);
+    expect(turns(BigInt(CODE))).toBe('budget');
+    expect(engine.compiledRegions).toBe(compiledRegions);
+    expect(turns(0x3000n)).toBe('breakpoint');
+    expect(cpu.rip).toBe(other.labels.get('back'));
+    engine.breakpoints.clear();
+    expect(turns(0x3000n)).toBe('budget');
+    expect(engine.compiledRegions).toBe(compiledRegions + 1);
+  });
 });
 
 describe('faults', () => {

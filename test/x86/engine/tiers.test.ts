@@ -175,4 +175,47 @@ describe('the tiers', () => {
     // One instruction at a time leaves no room for a region.
     if (slice > 1) expect(compiled).toBeGreaterThan(programs);
   });
+
+  it('stop at breakpoints that come and go while code is hot, as single steps find them', () => {
+    let hits = 0;
+    let compiled = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const steps = start(seed, 0);
+      const fast = start(seed, 1);
+      const r = new Random(seed + 2);
+      const wanted = new Set<bigint>();
+      const visited: bigint[] = [];
+      for (let stop = 0; stop < 60; stop++) {
+        const slice = 20 + r.below(200);
+        let retired = 0;
+        let reason = 'budget';
+        while (retired < slice && reason === 'budget') {
+          const step = steps.engine.run(steps.cpu, 1, true);
+          retired += step.retired;
+          visited.push(steps.cpu.rip);
+          if (step.reason !== 'budget' && step.reason !== 'delivered') reason = step.reason;
+          else if (retired < slice && wanted.has(steps.cpu.rip)) reason = 'breakpoint';
+        }
+        const result = fast.engine.run(fast.cpu, slice);
+        expect([result.reason, result.retired], `seed ${seed}, stop ${stop}`).toEqual([reason, retired]);
+        expect(stateOf(fast), `seed ${seed}, stop ${stop}`).toBe(stateOf(steps));
+        if (reason === 'breakpoint') hits++;
+        else if (reason !== 'budget') break;
+        const changed = r.pick(visited);
+        if (wanted.delete(changed)) fast.engine.breakpoints.remove(changed);
+        else if (r.below(8) === 0) {
+          wanted.clear();
+          fast.engine.breakpoints.clear();
+        } else {
+          wanted.add(changed);
+          fast.engine.breakpoints.add(changed);
+          // Of another page: the code here is marked, and must not stop.
+          fast.engine.breakpoints.add(BigInt(0x7000 + r.below(0x200)));
+        }
+      }
+      compiled += fast.engine.compiledRegions;
+    }
+    expect(hits).toBeGreaterThan(100);
+    expect(compiled).toBeGreaterThan(12);
+  });
 });

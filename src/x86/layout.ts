@@ -130,6 +130,8 @@ const offsets = {
   codeKey: 736,
   /** A maskable interrupt waits (u32: 0 or 1): the run stops at the first boundary that lets it in. */
   interruptWaiting: 744,
+  /** An NMI was delivered and no IRET has completed since (u32: 0 or 1; APM vol. 2, §8.2.3). */
+  nmiBlocked: 748,
   st: 768, // 8 x 16 bytes (80 bits used), physical registers R0-R7
   ymm: 1024, // 16 x 32 bytes: XMM in the low half
 } as const;

@@ -7,7 +7,6 @@
  * here. A changed table entry thus drops its translations at once: what is cached never shows, and a
  * run from a checkpoint, whose TLB is empty, sets the same A and D bits as a straight one.
  */
-import { NotImplemented } from '../base/index.ts';
 import { isCanonical } from './cpu.ts';
 import type { Cpu, Privilege } from './cpu.ts';
 import { GuestException, VECTOR } from './exceptions.ts';
@@ -216,8 +215,9 @@ export function slowLoad(
   if (crossesPage(linear, size)) {
     const first = 4096 - Number(linear & 0xfffn);
     const next = BigInt.asUintN(64, linear + BigInt(first));
-    const low = plain(cpu, linear, access, privilege, size);
-    const high = plain(cpu, next, access, privilege, size);
+    const low = lookup(cpu, linear, access, privilege);
+    const high = lookup(cpu, next, access, privilege);
+    if (low === undefined || high === undefined) return loadBytes(cpu, linear, size, privilege);
     // Both pages are checked before a byte is read; a second fill may have evicted nothing we hold.
     let value = 0n;
     for (let i = size - 1; i >= 0; i--)
@@ -243,8 +243,13 @@ export function slowStore(cpu: Cpu, linear: bigint, size: number, value: bigint,
   if (crossesPage(linear, size)) {
     const first = 4096 - Number(linear & 0xfffn);
     const next = BigInt.asUintN(64, linear + BigInt(first));
-    const low = plain(cpu, linear, 'write', privilege, size);
-    const high = plain(cpu, next, 'write', privilege, size);
+    const low = lookup(cpu, linear, 'write', privilege);
+    const high = lookup(cpu, next, 'write', privilege);
+    if (low === undefined || high === undefined) {
+      for (let i = 0; i < size; i++)
+        slowStore(cpu, BigInt.asUintN(64, linear + BigInt(i)), 1, value >> BigInt(8 * i), privilege);
+      return;
+    }
     for (let i = 0; i < size; i++)
       cpu.memory.u8[i < first ? low + i : high + i - first] = Number((value >> BigInt(8 * i)) & 0xffn);
     return;
@@ -270,14 +275,10 @@ export function slowStore(cpu: Cpu, linear: bigint, size: number, value: bigint,
   }
 }
 
-function plain(cpu: Cpu, linear: bigint, access: Access, privilege: Privilege, size: number): number {
-  const host = lookup(cpu, linear, access, privilege);
-  if (host === undefined)
-    throw new NotImplemented(
-      `a ${size}-byte access across the edge of a device page at ${linear.toString(16)}`,
-      {
-        rip: cpu.rip,
-      },
-    );
-  return host;
+/** An access across the edge of a device page: both pages have been checked, each byte goes its own way. */
+function loadBytes(cpu: Cpu, linear: bigint, size: number, privilege: Privilege): bigint {
+  let value = 0n;
+  for (let i = size - 1; i >= 0; i--)
+    value = (value << 8n) | slowLoad(cpu, BigInt.asUintN(64, linear + BigInt(i)), 1, privilege, false);
+  return value;
 }

@@ -7,11 +7,11 @@ const OCW3 = { select: 0x08, readEnable: 2, readIsr: 1, poll: 4, maskEnable: 0x4
 class Controller {
   irr = 0;
   isr = 0;
-  imr = 0xff;
+  imr: number;
   /** ELCR: lines that are level triggered. */
   levels = 0;
   #lines = 0;
-  #base = 0;
+  #base: number;
   /** Which command word comes next; 0: none of an initialization. */
   #step = 0;
   #needIcw4 = false;
@@ -22,9 +22,14 @@ class Controller {
   #lowest = 7;
   readonly #cascade: number;
 
-  /** @param cascade lines whose requests come from the other controller, as a mask. */
-  constructor(cascade: number) {
+  /**
+   * As firmware leaves it: a base vector, and a mask.
+   * @param cascade lines whose requests come from the other controller, as a mask.
+   */
+  constructor(cascade: number, base: number, mask: number) {
     this.#cascade = cascade;
+    this.#base = base;
+    this.imr = mask;
   }
 
   line(number: number, level: boolean): void {
@@ -34,8 +39,8 @@ class Controller {
       this.#lines |= bit;
     } else {
       this.#lines &= ~bit;
-      // An edge that went away before it was acknowledged is no request either (8259A: spurious IRQ 7).
-      this.irr &= ~bit;
+      // An edge stays a request, as KVM and QEMU have it; the data sheet would make it a spurious IRQ 7.
+      if (((this.levels | this.#cascade) & bit) !== 0) this.irr &= ~bit;
     }
   }
 
@@ -129,8 +134,9 @@ class Controller {
 }
 
 export class InterruptControllers {
-  readonly #first = new Controller(1 << 2);
-  readonly #second = new Controller(0);
+  /** The BIOS's vectors; open are the cascade, and the lines PCI devices use. */
+  readonly #first = new Controller(1 << 2, 0x08, 0xfb);
+  readonly #second = new Controller(0, 0x70, 0xf3);
   readonly #changed: () => void;
 
   /** @param changed called when INTR may have changed. */

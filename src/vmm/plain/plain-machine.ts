@@ -4,7 +4,15 @@
  * options here too.
  */
 import { CvmError, NotImplemented } from '../../base/index.ts';
-import { Engine, MachineMemory, STATE, VmExit, deliverWithNesting, interruptible } from '../../x86/index.ts';
+import {
+  Engine,
+  MachineMemory,
+  STATE,
+  VECTOR,
+  VmExit,
+  deliverWithNesting,
+  interruptible,
+} from '../../x86/index.ts';
 import type { InterprocessorInterrupt } from '../apic.ts';
 import { Breakpoints } from '../breakpoints.ts';
 import { ConsoleBuffer } from '../console-buffer.ts';
@@ -158,6 +166,7 @@ export class PlainMachine implements Machine {
       ioApic: this.#ioApic,
       model,
       vcpus,
+      testMemory: new Uint8Array(0x1_0000),
       now: () => this.#now(),
       random: () => random.next(),
       flushTranslations,
@@ -250,8 +259,11 @@ export class PlainMachine implements Machine {
   #picFor(thread: PlainThread): boolean {
     return thread.vcpu === 0 && this.#pic.requested && thread.apic.acceptsPic;
   }
+  #takesNmi({ apic, cpu }: PlainThread): boolean {
+    return apic.nmiPending && cpu.u32(STATE.nmiBlocked) === 0 && cpu.u32(STATE.interruptShadow) === 0;
+  }
   #wakes(thread: PlainThread): boolean {
-    if (thread.apic.nmiPending) return true;
+    if (this.#takesNmi(thread)) return true;
     return interruptible(thread.cpu) && (thread.apic.pending || this.#picFor(thread));
   }
 
@@ -259,9 +271,10 @@ export class PlainMachine implements Machine {
   #inject(thread: PlainThread): StopRequest | undefined {
     const { cpu, apic } = thread;
     try {
-      if (apic.nmiPending) {
+      if (this.#takesNmi(thread)) {
         apic.nmiPending = false;
-        this.#deliver(thread, 2, 'nmi');
+        this.#deliver(thread, VECTOR.NMI, 'nmi');
+        cpu.setU32(STATE.nmiBlocked, 1);
       }
       if (interruptible(cpu)) {
         if (apic.pending) this.#deliver(thread, apic.acknowledge(), 'external');

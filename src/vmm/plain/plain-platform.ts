@@ -16,6 +16,8 @@ export interface PlainSurroundings {
   readonly ioApic: IoApic;
   readonly model: CpuModel;
   readonly vcpus: number;
+  /** Behind pc-testdev's window, 64 KiB. */
+  readonly testMemory: Uint8Array;
   /** Nanoseconds since the start: the time-stamp counter ticks once in each. */
   now(): number;
   random(): bigint;
@@ -69,6 +71,8 @@ const LEAF1_APIC = 1 << 9;
 const CR4_OSXSAVE = 1 << 18;
 const INVARIANT_TSC = 1 << 8;
 const APIC_PAGE_MASK = 0xfff;
+/** QEMU's pc-testdev: memory that is reached as a device is. */
+const TEST_MEMORY = { start: 0xff00_0000, size: 0x1_0000 } as const;
 
 export class PlainPlatform implements Platform {
   readonly name = 'plain';
@@ -82,6 +86,7 @@ export class PlainPlatform implements Platform {
   #tscOffset = 0n;
   readonly #apicPage: DevicePage;
   readonly #ioApicPage: DevicePage;
+  readonly #testMemory: DevicePage;
   readonly #nothing: DevicePage;
 
   constructor(around: PlainSurroundings) {
@@ -97,6 +102,20 @@ export class PlainPlatform implements Platform {
       read: (gpa, size) => BigInt.asUintN(size * 8, BigInt(around.ioApic.read(gpa & APIC_PAGE_MASK) >>> 0)),
       write: (gpa, _size, value) => around.ioApic.write(gpa & APIC_PAGE_MASK, Number(value & 0xffff_ffffn)),
     };
+    const bytes = around.testMemory;
+    this.#testMemory = {
+      device: true,
+      read: (gpa, size) => {
+        let value = 0n;
+        for (let i = size - 1; i >= 0; i--)
+          value = (value << 8n) | BigInt(bytes[gpa - TEST_MEMORY.start + i] ?? 0xff);
+        return value;
+      },
+      write: (gpa, size, value) => {
+        for (let i = 0; i < size; i++)
+          bytes[gpa - TEST_MEMORY.start + i] = Number((value >> BigInt(8 * i)) & 0xffn);
+      },
+    };
     // Nobody answers: reads float high.
     this.#nothing = {
       device: true,
@@ -109,7 +128,10 @@ export class PlainPlatform implements Platform {
     const frame = this.#around.memory.frame(gpa);
     if (frame !== 0) return { frame, read: true, write: true, execute: true, executeUser: true };
     if (this.apic.mapped && gpa === this.apic.pageAddress) return this.#apicPage;
-    return gpa === IO_APIC_ADDRESS ? this.#ioApicPage : this.#nothing;
+    if (gpa === IO_APIC_ADDRESS) return this.#ioApicPage;
+    return gpa >= TEST_MEMORY.start && gpa < TEST_MEMORY.start + TEST_MEMORY.size
+      ? this.#testMemory
+      : this.#nothing;
   }
 
   cpuid(cpu: Cpu, leaf: number, subleaf: number): readonly [number, number, number, number] {

@@ -1,5 +1,5 @@
 /** One processor of a plain machine. */
-import { CS, Cpu, resetProcessor } from '../../x86/index.ts';
+import { CS, Cpu, STATE, resetProcessor } from '../../x86/index.ts';
 import type { MachineMemory } from '../../x86/index.ts';
 import type { MachineThread, ThreadState } from '../machine.ts';
 import type { Clock } from './clock.ts';
@@ -61,6 +61,7 @@ export class PlainThread implements MachineThread {
   /** INIT: reset but for what INIT keeps, and wait. */
   init(): void {
     resetProcessor(this.cpu, 'init', this.#signature);
+    this.cpu.setU32(STATE.nmiBlocked, 0);
     this.apic.reset();
     this.halted = false;
     this.waiting = true;

@@ -35,7 +35,12 @@ const farMemory =
   };
 
 const retFar: Helper = (cpu, op) => farReturn(cpu, op.size, Number(op.immediate & 0xffffn));
-const iret: Helper = (cpu, op) => interruptReturn(cpu, op.size);
+const iret: Helper = (cpu, op) => {
+  interruptReturn(cpu, op.size);
+  if (cpu.u32(STATE.nmiBlocked) === 0) return;
+  cpu.setU32(STATE.nmiBlocked, 0);
+  cpu.requestStop(); // another one may wait
+};
 const int: Helper = (cpu, op) => softwareInterrupt(cpu, Number(op.immediate & 0xffn), 'software');
 const int3: Helper = (cpu) => softwareInterrupt(cpu, VECTOR.BP, 'breakpoint');
 const int1: Helper = (cpu) => softwareInterrupt(cpu, VECTOR.DB, 'privileged-software');

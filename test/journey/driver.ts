@@ -17,6 +17,10 @@ const FLAGS = [
   '--disable-sync',
 ];
 
+/** A row or tab of that name: not of a longer one, nor of a comparison the file is part of. */
+const labelled = (name: string): RegExp =>
+  new RegExp(`^\\s*${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![-\\w.]|\\s*↔)`);
+
 /** Screens large enough that nothing under test is hidden behind a fold. */
 const VIEWPORT = { width: 1600, height: 1000 };
 
@@ -86,12 +90,12 @@ export class Workbench {
   /** Opens a file of the workspace by (part of) its path. */
   async openFile(path: string): Promise<void> {
     const name = path.split('/').at(-1)!;
-    await this.quickInput('Control+P', path, name);
+    await this.quickInput('Control+P', path, labelled(name));
     await this.tab(name).waitFor();
   }
 
   tab(name: string): Locator {
-    return this.page.locator('.tabs-container .tab', { hasText: name }).first();
+    return this.page.locator('.tabs-container .tab', { hasText: labelled(name) }).first();
   }
 
   /** Contents of the webview in front. */

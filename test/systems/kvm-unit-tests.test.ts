@@ -28,7 +28,7 @@ const MOST = 3_000_000_000;
 describe.runIf(present)('kvm-unit-tests', () => {
   it.each(list as readonly Listed[])(
     '$image',
-    { timeout: 300_000 },
+    { timeout: 900_000 },
     ({ image, pass, vcpus = 1, ...rest }) => {
       let text = '';
       const machine = createPlainMachine({

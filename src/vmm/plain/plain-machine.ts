@@ -7,12 +7,18 @@ import { CvmError, NotImplemented } from '../../base/index.ts';
 import {
   Engine,
   MachineMemory,
+  RAX,
+  RBX,
+  RCX,
+  RDX,
+  RSI,
   STATE,
   VECTOR,
   VmExit,
   deliverWithNesting,
   interruptible,
 } from '../../x86/index.ts';
+import { decodeIcr } from '../apic.ts';
 import type { InterprocessorInterrupt } from '../apic.ts';
 import { Breakpoints } from '../breakpoints.ts';
 import { ConsoleBuffer } from '../console-buffer.ts';
@@ -55,8 +61,10 @@ const ROUND = 64 << 20;
 const FRUITLESS_LIMIT = 100_000;
 /** Timer expirations in a row that wake nobody before idle is called idle. */
 const IDLE_LIMIT = 100_000;
-/** -KVM_ENOSYS: what KVM answers to a hypercall it does not know. */
+const KVM_HC_SEND_IPI = 10n;
+/** -KVM_ENOSYS (1000) and -KVM_EPERM (1). */
 const KVM_ENOSYS = 0xffff_ffff_ffff_fc18n;
+const KVM_EPERM = 0xffff_ffff_ffff_ffffn;
 
 export interface PlainMachineOptions extends Pick<
   MachineOptions,
@@ -428,11 +436,28 @@ export class PlainMachine implements Machine {
         this.#schedule.yieldTurn();
         return;
       case 'vmmcall':
-        thread.cpu.setReg(0, KVM_ENOSYS);
+        thread.cpu.setReg(0, this.#hypercall(thread));
         return;
       default:
         throw new NotImplemented(`the exit ${exit.reason} of a plain guest`, { rip: thread.cpu.rip });
     }
+  }
+
+  /** KVM's hypercalls (Documentation/virt/kvm/x86/hypercalls.rst): number in RAX, operands in RBX, RCX, RDX, RSI. */
+  #hypercall({ cpu, vcpu }: PlainThread): bigint {
+    if (cpu.cpl !== 0) return KVM_EPERM;
+    if (cpu.reg(RAX) !== KVM_HC_SEND_IPI) return KVM_ENOSYS;
+    const icr = decodeIcr(cpu.reg(RSI));
+    const targets = (cpu.reg(RCX) << 64n) | cpu.reg(RBX);
+    const lowest = Number(cpu.reg(RDX) & 0xffff_ffffn);
+    let sent = 0n;
+    for (const { apic } of this.threads) {
+      const bit = apic.apicId - lowest;
+      if (bit < 0 || ((targets >> BigInt(bit)) & 1n) === 0n) continue;
+      this.#send(vcpu, { ...icr, shorthand: undefined, logical: false, destination: apic.apicId });
+      sent++;
+    }
+    return sent;
   }
 
   #stopped(thread: PlainThread, request: StopRequest): MachineStop {

@@ -19,7 +19,7 @@ const FLAGS = [
 
 /** A row or tab of that name: not of a longer one, nor of a comparison the file is part of. */
 const labelled = (name: string): RegExp =>
-  new RegExp(`^\\s*${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![-\\w.]|\\s*↔)`);
+  new RegExp(`^\\s*${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?!-|\\s*↔)`);
 
 /** Screens large enough that nothing under test is hidden behind a fold. */
 const VIEWPORT = { width: 1600, height: 1000 };

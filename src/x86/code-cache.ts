@@ -3,9 +3,9 @@
  * of machine memory; a store to a frame drops what was decoded from it.
  */
 import { NotImplemented } from '../base/index.ts';
-import { decode } from './decode/index.ts';
+import { decode, emptyMicroOp } from './decode/index.ts';
 import { HANDLER, caseKey } from './handlers.ts';
-import { FS, GS, MODE, ZERO } from './layout.ts';
+import { FS, GS, MODE } from './layout.ts';
 import type { Mode } from './layout.ts';
 import { PAGE_SIZE } from './memory.ts';
 import type { MachineMemory } from './memory.ts';
@@ -31,7 +31,7 @@ export class CodeCache {
   #next: number;
   /** Set when the arena was started again: every jump map is stale. */
   flushed = false;
-  readonly #op: MicroOp = blank();
+  readonly #op = emptyMicroOp();
 
   constructor(
     memory: MachineMemory,
@@ -109,7 +109,6 @@ export class CodeCache {
     const first = this.#next;
     let page: Uint32Array | undefined;
     for (let count = 0; count < MAX_BLOCK; count++) {
-      reset(op);
       if (decode(u8, frame + at, frame + PAGE_SIZE, mode, at, op) === 'truncated') {
         if (count > 0) break;
         return this.#decodeCrossing(frame, mode, offset, flat, nextPage());
@@ -140,7 +139,6 @@ export class CodeCache {
     bytes.set(this.#memory.u8.subarray(frame + offset, frame + PAGE_SIZE));
     bytes.set(next.subarray(0, 16), here);
     const op = this.#op;
-    reset(op);
     if (decode(bytes, 0, here + 16, mode, offset, op) === 'truncated')
       throw new Error('an instruction of more than 15 bytes was decoded');
     this.#write(this.#transient, op, mode, offset, flat);
@@ -202,27 +200,3 @@ export class CodeCache {
 
 /** A branch that may fall through: decoding goes on behind it. */
 const isConditional = (op: MicroOp): boolean => !op.helper && op.name === 'jcc';
-
-function blank(): MicroOp {
-  const op = {} as MicroOp;
-  reset(op);
-  return op;
-}
-
-function reset(op: MicroOp): void {
-  op.name = '';
-  op.helper = false;
-  op.form = 'none';
-  op.size = 4;
-  op.addressSize = 8;
-  op.length = 0;
-  op.a = op.b = 0;
-  op.base = op.index = ZERO;
-  op.scale = op.displacement = 0;
-  op.segment = 3;
-  op.immediate = 0n;
-  op.condition = 0;
-  op.lock = false;
-  op.rep = 0;
-  op.endsBlock = false;
-}

@@ -1,20 +1,7 @@
 /** SSE integer arithmetic, logic and shifts (APM vol. 4), on the v128 instructions of WebAssembly. */
 import type { Builder, Definition, Expr } from '../ir.ts';
-import { alignedSource, interleaved, lanes, requireSse, vectorConstant } from './sse-parts.ts';
-
-type Combine = (b: Builder, x: Expr, y: Expr) => Expr;
-
-/** destination = combine(destination, source). */
-const binary = (name: string, combine: Combine): Definition => ({
-  name,
-  forms: ['rr', 'rm'],
-  sizes: [16],
-  build: (b) => {
-    requireSse(b);
-    const y = alignedSource(b);
-    b.setXmm('a', combine(b, b.let(b.xmm('a')), y));
-  },
-});
+import { alignedSource, binary, interleaved, lanes, requireSse, vectorConstant } from './sse-parts.ts';
+import type { Combine } from './sse-parts.ts';
 
 /** One v128 instruction with the operands in x86's order. */
 const DIRECT: Readonly<Record<string, number>> = {

@@ -1,5 +1,5 @@
 /** What the SSE definitions share: the availability guard, operands, lane patterns. */
-import type { Builder, Expr } from '../ir.ts';
+import type { Builder, Definition, Expr } from '../ir.ts';
 import { STATE } from '../layout.ts';
 
 const CR0_EM_TS = 0xc;
@@ -48,3 +48,17 @@ export const interleaved = (width: number, high: boolean): number[] => {
     Array.from({ length: count }, (_, i) => from + (i >> 1) + (i & 1 ? count : 0)),
   );
 };
+
+export type Combine = (b: Builder, x: Expr, y: Expr) => Expr;
+
+/** destination = combine(destination, source), on whole registers. */
+export const binary = (name: string, combine: Combine): Definition => ({
+  name,
+  forms: ['rr', 'rm'],
+  sizes: [16],
+  build: (b) => {
+    requireSse(b);
+    const y = alignedSource(b);
+    b.setXmm('a', combine(b, b.let(b.xmm('a')), y));
+  },
+});

@@ -1,20 +1,7 @@
 /** SSSE3, SSE4.1 and SSE4.2 (APM vol. 4): what maps onto v128. The rest is in `../helpers/vector.ts`. */
-import type { Builder, Definition, Expr } from '../ir.ts';
+import type { Definition, Expr } from '../ir.ts';
 import { STATE } from '../layout.ts';
-import { alignedSource, lanes, requireSse, scalarSource, vectorConstant } from './sse-parts.ts';
-
-type Combine = (b: Builder, x: Expr, y: Expr) => Expr;
-
-const binary = (name: string, combine: Combine): Definition => ({
-  name,
-  forms: ['rr', 'rm'],
-  sizes: [16],
-  build: (b) => {
-    requireSse(b);
-    const y = alignedSource(b);
-    b.setXmm('a', combine(b, b.let(b.xmm('a')), y));
-  },
-});
+import { alignedSource, binary, lanes, requireSse, scalarSource, vectorConstant } from './sse-parts.ts';
 
 const SIMD = {
   swizzle: 0x0e,

@@ -98,32 +98,26 @@ export function formRegion(source: RegionSource, hot: number): Region | undefine
   }
 
   const blocks = new Map<number, Block>();
-  for (const [start, ops] of scanned) {
-    // A block ends before the next leader, and behind a jump.
-    const own: RegionOp[] = [];
-    for (const op of ops) {
-      if (op.offset !== start && scanned.has(op.offset)) break;
-      own.push(op);
-      if (op.definition.definition.jumps) break;
-    }
-    const last = own[own.length - 1];
-    if (last) blocks.set(start, { offset: start, ops: own, end: last.next, successors: [] });
-  }
+  const add = (ops: readonly RegionOp[], isLeader: (offset: number) => boolean): Block | undefined => {
+    const own = cut(ops, isLeader);
+    const [first] = own;
+    if (!first) return undefined;
+    const block = { offset: first.offset, ops: own, end: own[own.length - 1]!.next, successors: [] };
+    blocks.set(block.offset, block);
+    return block;
+  };
+  for (const ops of scanned.values()) add(ops, (offset) => scanned.has(offset));
   // A conditional branch ends its block: what follows it must be one of its own.
   const pending = [...blocks.values()];
   while (pending.length) {
     const block = pending.pop()!;
-    const ops = [...scanned.values()].find((list) => list.some((op) => op.offset === block.end));
-    if (!ops || blocks.has(block.end) || !fallsThrough(block)) continue;
-    const own: RegionOp[] = [];
-    for (const op of ops.slice(ops.findIndex((each) => each.offset === block.end))) {
-      if (own.length && blocks.has(op.offset)) break;
-      own.push(op);
-      if (op.definition.definition.jumps) break;
+    if (blocks.has(block.end) || !fallsThrough(block)) continue;
+    for (const ops of scanned.values()) {
+      const from = ops.findIndex((op) => op.offset === block.end);
+      if (from < 0) continue;
+      pending.push(add(ops.slice(from), (offset) => blocks.has(offset))!);
+      break;
     }
-    const added = { offset: block.end, ops: own, end: own[own.length - 1]!.next, successors: [] };
-    blocks.set(added.offset, added);
-    pending.push(added);
   }
   if (!blocks.has(hot)) return undefined;
   for (const block of blocks.values()) {
@@ -136,6 +130,17 @@ export function formRegion(source: RegionSource, hot: number): Region | undefine
     if (fallsThrough(block) && blocks.has(block.end)) block.successors.push(block.end);
   }
   return { blocks, entries: [...entries].filter((entry) => blocks.has(entry)) };
+}
+
+/** The instructions of one block: up to the next leader, or through a jump. */
+function cut(ops: readonly RegionOp[], isLeader: (offset: number) => boolean): RegionOp[] {
+  const own: RegionOp[] = [];
+  for (const op of ops) {
+    if (own.length && isLeader(op.offset)) break;
+    own.push(op);
+    if (op.definition.definition.jumps) break;
+  }
+  return own;
 }
 
 /** Whether control can reach the instruction behind the block. */
